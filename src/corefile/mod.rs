@@ -1,0 +1,9 @@
+//! The Corefile: text to a tree of server blocks, directives, arguments and option lines.
+//!
+//! Knows no plugin. Every token keeps its file and line, so that every error can say
+//! `FILE:LINE - Error during parsing: …`.
+
+mod tree;
+pub mod value;
+
+pub use tree::{Directive, Error, ErrorKind, Line, ServerBlock, Token};

@@ -1,0 +1,3 @@
+//! Sockets: batched UDP and what else needs a system call that the standard library lacks.
+//!
+//! The only module with `unsafe` code.

@@ -1,0 +1,1 @@
+//! The server: configuration to running listeners, zone to chain, start, reload, drain.

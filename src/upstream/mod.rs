@@ -1,0 +1,1 @@
+//! Exchanges with other name servers over UDP and TCP.
