@@ -84,6 +84,14 @@ impl Reply {
         self.sealed = false;
     }
 
+    /// As [`Self::start`], but keeps the extended errors: for a reply that the server writes
+    /// because no plugin did.
+    pub fn restart(&mut self, query: &Query<'_>) {
+        let errors = std::mem::take(&mut self.extended_errors);
+        self.start(query);
+        self.extended_errors = errors;
+    }
+
     /// The response code.
     pub const fn rcode(&self) -> Rcode {
         self.rcode
