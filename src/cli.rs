@@ -72,7 +72,10 @@ pub enum UsageError {
 
 enum Apply {
     Switch(fn(&mut Options, bool)),
-    Value(&'static str, fn(&mut Options, &str) -> Result<(), &'static str>),
+    Value(
+        &'static str,
+        fn(&mut Options, &str) -> Result<(), &'static str>,
+    ),
 }
 
 struct Flag {
@@ -194,7 +197,11 @@ pub fn help() -> String {
             Apply::Switch(_) => String::new(),
             Apply::Value(value, _) => format!(" {value}"),
         };
-        out.push_str(&format!("  {:<22} {}\n", names.join(", ") + &value, flag.help));
+        out.push_str(&format!(
+            "  {:<22} {}\n",
+            names.join(", ") + &value,
+            flag.help
+        ));
     }
     out.push_str(
         "\nSignals: TERM and INT stop the server, USR1 reloads the Corefile.\n\
@@ -228,8 +235,12 @@ mod tests {
 
     #[test]
     fn flags_as_coredns_takes_them() {
-        let options = parse("-conf /etc/coredns/Corefile --dns.port=1053 -quiet -pidfile p").unwrap();
-        assert_eq!(options.conf.as_deref(), Some("/etc/coredns/Corefile".as_ref()));
+        let options =
+            parse("-conf /etc/coredns/Corefile --dns.port=1053 -quiet -pidfile p").unwrap();
+        assert_eq!(
+            options.conf.as_deref(),
+            Some("/etc/coredns/Corefile".as_ref())
+        );
         assert_eq!((options.port, options.quiet), (1053, true));
         assert_eq!(parse("-p 5300").unwrap().port, 5300);
         assert_eq!(parse("-check -conf x").unwrap().action, Action::Check);
@@ -242,8 +253,14 @@ mod tests {
         assert_eq!(text("-nope"), "flag provided but not defined: -nope");
         assert_eq!(text("-conf"), "flag needs an argument: -conf");
         assert_eq!(text("a b"), "extra command line arguments: [a b]");
-        assert_eq!(text("-p x"), "invalid value \"x\" for flag -dns.port: not a port");
-        assert_eq!(text("-quiet=x"), "invalid value \"x\" for flag -quiet: not true or false");
+        assert_eq!(
+            text("-p x"),
+            "invalid value \"x\" for flag -dns.port: not a port"
+        );
+        assert_eq!(
+            text("-quiet=x"),
+            "invalid value \"x\" for flag -quiet: not true or false"
+        );
     }
 
     #[test]

@@ -15,7 +15,9 @@ static DEBUG: AtomicBool = AtomicBool::new(false);
 
 /// Installs the logger; the first call counts.
 pub fn init() {
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines).with_ansi(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Lines)
+        .with_ansi(false);
     let layer = tracing_subscriber::Layer::with_filter(lines, Ours);
     // Fails only where one is installed already (tests).
     let _ = tracing_subscriber::registry().with(layer).try_init();

@@ -10,6 +10,8 @@ pub mod message;
 pub mod name;
 pub mod query;
 pub mod reply;
+#[cfg(test)]
+mod tests;
 pub mod zone;
 
 pub use codes::{Class, Opcode, Rcode, RecordType};
