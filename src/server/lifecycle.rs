@@ -32,6 +32,7 @@ pub(super) struct Slot {
     pub routes: ArcSwap<Routes>,
     pub closed: AtomicBool,
     pub shared: Arc<Shared>,
+    local: SocketAddr,
     close: tokio::sync::Notify,
 }
 
@@ -163,9 +164,9 @@ impl Server {
         }
     }
 
-    /// Where the server listens, with real ports: transport, address.
-    pub fn addresses(&self) -> impl Iterator<Item = &ListenKey> {
-        self.slots.keys()
+    /// Where the server listens, with the real ports where port 0 was asked for.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.slots.values().map(|slot| slot.local)
     }
 
     fn open(&self, key: &ListenKey, routes: &Arc<Routes>) -> io::Result<Sockets> {
@@ -198,6 +199,7 @@ impl Server {
                 routes: ArcSwap::new(Arc::clone(routes)),
                 closed: AtomicBool::new(false),
                 shared: Arc::clone(&self.shared),
+                local: addr,
                 close: tokio::sync::Notify::new(),
             }),
             udp,
