@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, missing_docs)]
 
 pub mod client;
+pub mod process;
 pub mod server;
