@@ -5,5 +5,6 @@
 mod support;
 
 mod pod_view;
+mod real_cluster;
 mod reload;
 mod server;

@@ -3,4 +3,5 @@
 
 pub mod client;
 pub mod process;
+pub mod proxy;
 pub mod server;
