@@ -266,7 +266,7 @@ async fn early_rejects_and_edns() {
         None
     );
     let badvers = ask(server.addr(), &with_opt(base.clone(), 512, 1 << 16, b""));
-    assert_eq!(badvers.metadata.response_code, ResponseCode::BADVERS);
+    assert_eq!(u16::from(badvers.metadata.response_code), 16, "BADVERS");
     // Longer than 512 octets: CoreDNS cuts it and says FORMERR.
     let padding = [&[0, 12, 2, 88][..], &[0; 600]].concat();
     let long = ask(server.addr(), &with_opt(base.clone(), 1232, 0, &padding));
