@@ -29,6 +29,8 @@ pub struct Block {
     pub any_class: bool,
     /// `debug`: debug lines are logged.
     pub debug: bool,
+    /// `errors { stacktrace }`: the log line of a panic shows the stack.
+    pub stacktrace: bool,
 }
 
 /// A future that a setup function asks to be run at some time of the configuration's life.

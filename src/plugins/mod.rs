@@ -6,6 +6,7 @@ pub mod bind;
 pub mod bufsize;
 pub mod cache;
 pub mod chaos;
+pub mod common;
 pub mod debug;
 pub mod errors;
 pub mod forward;
@@ -21,6 +22,9 @@ pub mod ready;
 pub mod reload;
 pub mod template;
 pub mod whoami;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::plugin::PluginEntry;
 

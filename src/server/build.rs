@@ -1,10 +1,10 @@
 //! From a Corefile to a configuration that can run.
 
 use super::Routes;
-use super::refused::Refused;
 use crate::corefile::keys::{self, Key, Served};
 use crate::corefile::{Corefile, Directive, Error, ServerBlock, Token};
 use crate::dns::Zone;
+use crate::metrics::QueryMetrics;
 use crate::plugin::admin::Endpoint;
 use crate::plugin::chain::Resolve;
 use crate::plugin::{Block, Chain, Hooks, PluginEntry, Process, Setup};
@@ -113,7 +113,8 @@ impl Configuration {
             vec![],
         );
         let listeners = by_listener.into_iter().map(|(key, chains)| {
-            let refused = Refused::new(&process.metrics, &chains[0].0.block().server);
+            let refused =
+                QueryMetrics::new(&process.metrics, &chains[0].0.block().server, "dropped", "");
             let routes = Arc::new(Routes::new(&chains, refused, panics.clone()));
             for (chain, _) in &chains {
                 let resolver: Arc<dyn Resolve> = routes.clone();
