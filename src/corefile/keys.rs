@@ -98,15 +98,12 @@ fn zones(host: &str, token: &Token) -> Result<Vec<Zone>, Error> {
     if let Ok(net) = host.parse::<IpNet>() {
         return Ok(value::reverse_zones(net));
     }
-    // The rest of an IPv6 address whose last group was taken for a port (CF-74).
-    if host.contains(':') {
-        return Err(token.error(format!(
-            "zone is not a valid domain name: {host} (an address needs a prefix length: 2001:db8::/32)"
-        )));
-    }
-    Zone::from_text(host)
-        .map(|zone| vec![zone])
-        .map_err(|_| token.error(format!("zone is not a valid domain name: {host}")))
+    // A colon is left of an IPv6 address whose last group was taken for a port (CF-74), a comma
+    // joins two keys (CF-32): both would be names that nobody means.
+    let meant = !host.contains([':', ',']);
+    let zone = Zone::from_text(host).ok().filter(|_| meant);
+    zone.map(|zone| vec![zone])
+        .ok_or_else(|| token.error(format!("zone is not a valid domain name: {token}")))
 }
 
 /// One zone that is to be served, on one address or on all.

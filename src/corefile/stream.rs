@@ -85,8 +85,13 @@ impl<'a> Stream<'a> {
     }
 
     /// Whether the next token stands on the line of the one taken last.
-    pub(super) fn on_line(&mut self) -> bool {
-        self.peek().is_some_and(|next| !next.first)
+    ///
+    /// What follows an import stands on a line of its own, so only the topmost source counts; and
+    /// it stays on the stack, because an import at its end is still inside of it.
+    pub(super) fn on_line(&self) -> bool {
+        let top = self.sources.last();
+        let next = top.and_then(|top| top.tokens.get(top.at));
+        next.is_some_and(|next| !next.first)
     }
 
     /// Takes the next token, as written.

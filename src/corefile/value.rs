@@ -147,6 +147,8 @@ impl Fallthrough {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn texts(net: &str) -> Vec<String> {
