@@ -65,9 +65,12 @@ pub fn load(path: &Path) -> Result<Corefile, Error> {
     let text = Disk
         .read(path)
         .map_err(|error| Error::internal(format!("open {shown}: {error}")))?;
-    parse(&shown.to_string(), &text, &|name| {
-        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-    })
+    parse(&shown.to_string(), &text, &environment)
+}
+
+/// The value of a variable of the process; what is not UTF-8 in it is replaced.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Reads `text`, which stands in the file `name`; what it imports is read from the disk.
