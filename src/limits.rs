@@ -18,3 +18,10 @@ pub const SNIPPET_EXPANSIONS: usize = 10_000;
 pub const FILE_EXPANSIONS: usize = 100_000;
 /// Octets of memory that the tokens of all imports of one Corefile may take.
 pub const COREFILE_EXPANSION: usize = 64 << 20;
+/// Octets of the records (and EDNS options) of one entry of a `cache`; a longer reply is passed on
+/// and not stored (`portolan_cache_oversize_total`). With the capacities of the stores it bounds
+/// the memory of a cache.
+pub const CACHE_ENTRY: usize = 16_384;
+/// Entries of one `cache` that are refreshed in the background at one time; beyond it an entry is
+/// not refreshed ahead of its time (`portolan_cache_refresh_rejected_total`).
+pub const CACHE_REFRESHES: usize = 256;
