@@ -119,6 +119,16 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// Whether it is what an ICMP error about an earlier datagram becomes.
+    pub(super) const fn is_unreachable(self) -> bool {
+        matches!(
+            self,
+            Self::Os(libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH)
+        )
+    }
+}
+
 impl From<&io::Error> for Cause {
     fn from(error: &io::Error) -> Self {
         match (error.raw_os_error(), error.kind()) {

@@ -128,8 +128,12 @@ impl TcpPool {
     fn take(&self) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = self.lock();
-        idle.retain(|connection| connection.is_usable(now, &self.settings));
-        idle.pop_front()
+        while let Some(connection) = idle.pop_front() {
+            if connection.is_usable(now, &self.settings) {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     fn put(&self, mut connection: Connection) {

@@ -90,9 +90,12 @@ impl UdpPool {
         let socket = &reading.socket;
         let answered = timeout_at(Instant::now() + timeout, async {
             if let Err(error) = socket.io.send(query).await {
-                // It may be the answer to what another query sent, and nobody else is told of it.
-                socket.fail((&error).into());
-                return Err(socket.error(Operation::Write, (&error).into()));
+                let cause = Cause::from(&error);
+                if cause.is_unreachable() {
+                    // It answers what another query sent, and only who comes first is told of it.
+                    socket.fail(cause);
+                }
+                return Err(socket.error(Operation::Write, cause));
             }
             // The sender is dropped only together with the socket's reader.
             let gone = || Err(socket.error(Operation::Read, Cause::Eof));
@@ -111,32 +114,47 @@ impl UdpPool {
     fn lease(&self, query: &mut [u8], reused: impl FnOnce(bool)) -> Result<Lease, ExchangeError> {
         let now = Instant::now();
         let mut sockets = self.lock();
-        sockets.retain(|reading| reading.socket.is_usable(now, &self.settings));
-        for limit in [UPSTREAM_UDP_TARGET, UPSTREAM_UDP_IN_FLIGHT] {
-            let start = match sockets.len() {
-                0 => 0,
-                open => rand::random_range(0..open),
-            };
-            for at in (start..sockets.len()).chain(0..start) {
-                let reading = &sockets[at];
-                if let Some(lease) = Reading::enter(reading, query, limit, now) {
-                    reused(true);
-                    return Ok(lease);
-                }
-            }
-            if sockets.len() < UPSTREAM_UDP_SOCKETS {
-                let reading = self.open()?;
-                let lease = Reading::enter(&reading, query, limit, now);
-                sockets.push(reading);
-                reused(false);
-                return lease.ok_or(ExchangeError::Busy {
-                    remote: self.remote,
-                });
-            }
+        let mut lease = self.enter_some(&mut sockets, query, UPSTREAM_UDP_TARGET, now);
+        if lease.is_none() && sockets.len() < UPSTREAM_UDP_SOCKETS {
+            let reading = self.open()?;
+            lease = reading.enter(query, UPSTREAM_UDP_IN_FLIGHT);
+            sockets.push(reading);
+            reused(false);
+        } else {
+            reused(true);
         }
-        Err(ExchangeError::Busy {
-            remote: self.remote,
-        })
+        lease
+            .or_else(|| self.enter_some(&mut sockets, query, UPSTREAM_UDP_IN_FLIGHT, now))
+            .ok_or(ExchangeError::Busy {
+                remote: self.remote,
+            })
+    }
+
+    /// Puts `query` in flight on one of some sockets: two at random, and the newest one, which is
+    /// the likeliest to have room. Sockets that are of no use any more are closed on the way.
+    fn enter_some(
+        &self,
+        sockets: &mut Vec<Arc<Reading>>,
+        query: &mut [u8],
+        limit: usize,
+        now: Instant,
+    ) -> Option<Lease> {
+        let mut tried = 0;
+        while tried < 3 && !sockets.is_empty() {
+            let at = match tried {
+                2 => sockets.len() - 1,
+                _ => rand::random_range(0..sockets.len()),
+            };
+            if !sockets[at].socket.is_usable(now, &self.settings) {
+                sockets.swap_remove(at);
+                continue;
+            }
+            if let Some(lease) = sockets[at].enter(query, limit) {
+                return Some(lease);
+            }
+            tried += 1;
+        }
+        None
     }
 
     /// Opens a socket on an ephemeral port that the kernel picks at random.
@@ -195,7 +213,7 @@ impl UdpPool {
 
 impl Reading {
     /// Puts `query` in flight, if fewer than `limit` queries are.
-    fn enter(self: &Arc<Self>, query: &mut [u8], limit: usize, now: Instant) -> Option<Lease> {
+    fn enter(self: &Arc<Self>, query: &mut [u8], limit: usize) -> Option<Lease> {
         let mut state = self.socket.state();
         if state.retired || state.in_flight.len() >= limit {
             return None;
@@ -203,7 +221,7 @@ impl Reading {
         let (waiter, reply) = oneshot::channel();
         let id = state.in_flight.insert(query, waiter, rand::random)?;
         state.uses += 1;
-        state.last_used = now;
+        state.last_used = Instant::now();
         Some(Lease {
             reading: Arc::clone(self),
             id,

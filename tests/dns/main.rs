@@ -6,5 +6,4 @@
 mod support;
 
 mod forward;
-mod forward_config;
 mod r#loop;

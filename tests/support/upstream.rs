@@ -22,6 +22,8 @@ pub struct Seen {
 pub enum Act {
     /// Sends this message.
     Send(Vec<u8>),
+    /// Sends this message over UDP from another port: what a forger can do.
+    Forge(Vec<u8>),
     /// Waits.
     Wait(Duration),
     /// Closes the TCP connection.
@@ -106,6 +108,10 @@ async fn serve_udp(socket: UdpSocket, script: Arc<Script>, log: Arc<Mutex<Vec<Se
             for act in acts {
                 match act {
                     Act::Send(message) => drop(socket.send_to(&message, from).await),
+                    Act::Forge(message) => {
+                        let forger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                        forger.send_to(&message, from).await.unwrap();
+                    }
                     Act::Wait(time) => tokio::time::sleep(time).await,
                     Act::Close => return,
                 }
@@ -152,6 +158,7 @@ async fn serve_connection(
                         return;
                     }
                 }
+                Act::Forge(_) => {}
                 Act::Wait(time) => tokio::time::sleep(time).await,
                 Act::Close => return,
             }

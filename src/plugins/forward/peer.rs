@@ -40,6 +40,7 @@ impl Default for Probe {
 /// An upstream of a stanza.
 pub(super) struct Peer {
     pub(super) upstream: Upstream,
+    pool: PoolSettings,
     probe: Probe,
     /// Probes that failed one after another.
     fails: AtomicU32,
@@ -66,6 +67,7 @@ impl Peer {
             let metrics = UpstreamMetrics::new(&process.metrics, PROXY_NAME, to);
             Self {
                 upstream: Upstream::new(to, pool.clone(), Some(metrics)),
+                pool: pool.clone(),
                 probe: probe.clone(),
                 fails: AtomicU32::new(0),
                 probing: AtomicBool::new(false),
@@ -133,11 +135,16 @@ impl Peer {
         } else {
             Protocol::Udp
         };
-        let asked = self.upstream.exchange(&mut packet, protocol, PROBE_TIMEOUT);
+        // On a socket of its own: the pool's may be what is broken, or have no room.
+        let settings = PoolSettings {
+            expire: PROBE_TIMEOUT,
+            ..self.pool.clone()
+        };
+        let upstream = Upstream::new(self.upstream.remote(), settings, None);
+        let asked = upstream.exchange(&mut packet, protocol, PROBE_TIMEOUT);
         match asked.await {
-            // Whoever answers is alive, whatever the answer; and where no probe could be sent since
-            // too many queries wait, nothing is known that speaks against the upstream.
-            Ok(_) | Err(ExchangeError::OtherQuestion { .. } | ExchangeError::Busy { .. }) => Ok(()),
+            // Whoever answers is alive, whatever the answer.
+            Ok(_) | Err(ExchangeError::OtherQuestion { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -119,7 +119,8 @@ async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outco
 /// FW-19: whether the answer is one that the next stanza is to be asked about.
 fn hands_on(stanza: &Stanza, message: &[u8]) -> bool {
     let header = Header::read(message).unwrap_or_default();
-    let no_data = header.rcode() == Rcode::NOERROR && header.counts[1] == 0;
+    let no_data =
+        header.rcode() == Rcode::NOERROR && header.counts[1] == 0 && !header.has(Header::TC);
     stanza.config.next.contains(&header.rcode()) || (stanza.config.next_on_nodata && no_data)
 }
 

@@ -21,21 +21,25 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let zone = zone.unwrap_or_else(Zone::root);
     let listen = probe_address(&setup.block.bind, setup.block.port);
     let detector = Arc::new(Detector::new(zone.clone(), listen));
-    let seen = Arc::downgrade(&detector);
-    setup.process.metrics.read_gauge(
-        "portolan_loop_detected",
-        "Whether queries that are forwarded come back to the server.",
-        vec![
-            ("server", setup.block.server.clone()),
-            ("zone", zone.text().to_owned()),
-        ],
-        move || Some(f64::from(u8::from(seen.upgrade()?.is_looping()))),
-    );
-    let watched = Arc::downgrade(&detector);
+    let labels = vec![
+        ("server", setup.block.server.clone()),
+        ("zone", zone.text().to_owned()),
+    ];
+    let process = Arc::clone(setup.process);
+    let served = Arc::downgrade(&detector);
     setup.hooks.serving.push(Hooks::hook(move || async move {
-        if let Some(detector) = watched.upgrade() {
-            detector.start();
-        }
+        let Some(detector) = served.upgrade() else {
+            return;
+        };
+        // Not before: a configuration that is turned down must not take the gauge from the one
+        // that serves on.
+        process.metrics.read_gauge(
+            "portolan_loop_detected",
+            "Whether queries that are forwarded come back to the server.",
+            labels,
+            move || Some(f64::from(u8::from(served.upgrade()?.is_looping()))),
+        );
+        detector.start();
     }));
     setup.add(Loop(detector));
     Ok(())
