@@ -25,3 +25,20 @@ pub const CACHE_ENTRY: usize = 16_384;
 /// Entries of one `cache` that are refreshed in the background at one time; beyond it an entry is
 /// not refreshed ahead of its time (`portolan_cache_refresh_rejected_total`).
 pub const CACHE_REFRESHES: usize = 256;
+/// UDP sockets open to one upstream at one time.
+pub const UPSTREAM_UDP_SOCKETS: usize = 128;
+/// Queries in flight on a UDP socket above which another socket is opened.
+pub const UPSTREAM_UDP_TARGET: usize = 16;
+/// Queries in flight on one UDP socket, once no further socket may be opened; beyond it the query
+/// fails at once (`portolan_upstream_rejected_total`).
+pub const UPSTREAM_UDP_IN_FLIGHT: usize = 256;
+/// Queries sent on one UDP socket before another one, with another source port, takes its place.
+pub const UPSTREAM_UDP_USES: u32 = 4_096;
+/// TCP connections open to one upstream at one time; beyond it the query fails at once
+/// (`portolan_upstream_rejected_total`).
+pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;
+/// Upstreams of one `forward` stanza (FW-3).
+pub const FORWARD_UPSTREAMS: usize = 15;
+/// Questions of one `forward` stanza that others may join while they are in flight; a further one
+/// is sent on its own (`portolan_forward_coalesced_total` stops growing).
+pub const FORWARD_SHARED_QUESTIONS: usize = 16_384;

@@ -1,9 +1,11 @@
 //! Behaviour tests, a module per theme.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod forward;
+mod r#loop;
 mod pod_view;
 mod real_cluster;
 mod reload;

@@ -83,8 +83,7 @@ struct Key<'k> {
 impl<'k> Key<'k> {
     #[inline]
     fn new(query: &'k Query<'_>) -> Self {
-        let bits =
-            u8::from(query.dnssec_ok()) | u8::from(query.header().has(Header::CD)) << 1;
+        let bits = u8::from(query.dnssec_ok()) | u8::from(query.header().has(Header::CD)) << 1;
         Self {
             name: query.name().wire(),
             question: (query.qtype().0, query.qclass().0, bits),

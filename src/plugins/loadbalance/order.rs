@@ -119,11 +119,13 @@ fn can_move(reply: &Reply, run: &[Record], range: &Range<usize>) -> bool {
         return false;
     };
     let owner = |record: &Record| &message[record.start..record.fixed];
-    let alike = run.iter().all(|record| {
-        record.rdata.len() == first.rdata.len() && owner(record) == owner(first)
-    });
+    let alike = run
+        .iter()
+        .all(|record| record.rdata.len() == first.rdata.len() && owner(record) == owner(first));
     (alike || range.end == message.len())
-        && run.iter().all(|record| leads_before(owner(record), range.start))
+        && run
+            .iter()
+            .all(|record| leads_before(owner(record), range.start))
 }
 
 /// Whether a name in wire form ends, or points to before `limit`.
@@ -171,9 +173,8 @@ fn address(rdata: &[u8]) -> Option<IpAddr> {
 fn rewrite(reply: &mut Reply, prefer: &[IpNet], random: &mut Random) {
     let mut records: Vec<Record> = reply.records().collect();
     records.sort_by_key(|record| (record.section, Group::of(record.rtype)));
-    let groups = records.chunk_by_mut(|a, b| {
-        a.section == b.section && Group::of(a.rtype) == Group::of(b.rtype)
-    });
+    let groups = records
+        .chunk_by_mut(|a, b| a.section == b.section && Group::of(a.rtype) == Group::of(b.rtype));
     for group in groups {
         match Group::of(group[0].rtype) {
             Group::Address => arrange(group, reply.message(), prefer, random),
