@@ -16,7 +16,9 @@ pub const UDP_BATCH: usize = 32;
 pub const SNIPPET_EXPANSIONS: usize = 10_000;
 /// Files imported into one Corefile (CF-59).
 pub const FILE_EXPANSIONS: usize = 100_000;
-/// Octets of memory that the tokens of all imports of one Corefile may take.
+/// Octets of one file that a Corefile consists of; a longer one is an error.
+pub const COREFILE_SIZE: usize = 4 << 20;
+/// Octets of memory that the tokens of all imports of one Corefile may take; more is an error.
 pub const COREFILE_EXPANSION: usize = 64 << 20;
 /// Octets of the records (and EDNS options) of one entry of a `cache`; a longer reply is passed on
 /// and not stored (`portolan_cache_oversize_total`). With the capacities of the stores it bounds

@@ -1,8 +1,10 @@
 //! The files that `import` reads: those of the disk, or of a map in memory; and its patterns.
 
+use crate::limits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 /// What the parser needs of a file system. All paths are absolute and without `.` and `..`.
@@ -33,7 +35,14 @@ impl Files for Disk {
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
-        std::fs::read(path).map(|octets| String::from_utf8_lossy(&octets).into_owned())
+        let mut octets = Vec::new();
+        let bound = limits::COREFILE_SIZE as u64 + 1;
+        File::open(path)?.take(bound).read_to_end(&mut octets)?;
+        if octets.len() > limits::COREFILE_SIZE {
+            let most = limits::COREFILE_SIZE >> 20;
+            return Err(io::Error::other(format!("longer than {most} MiB")));
+        }
+        Ok(String::from_utf8_lossy(&octets).into_owned())
     }
 
     fn list(&self, dir: &Path) -> Vec<String> {

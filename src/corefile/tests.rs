@@ -390,6 +390,15 @@ fn read_from_the_disk() {
     );
 }
 
+#[test]
+fn endless_file() {
+    let error = parse("Corefile", ". {\nimport /dev/zero\n}", &env).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Corefile:2 - Error during parsing: Could not import /dev/zero: longer than 4 MiB"
+    );
+}
+
 fn token(text: &str) -> Token {
     Token {
         text: text.to_owned(),
