@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod corefiles;
 mod forward;
 mod r#loop;
 mod pod_view;
