@@ -44,3 +44,16 @@ pub const FORWARD_UPSTREAMS: usize = 15;
 /// Questions of one `forward` stanza that others may join while they are in flight; a further one
 /// is sent on its own (`portolan_forward_coalesced_total` stops growing).
 pub const FORWARD_SHARED_QUESTIONS: usize = 16_384;
+/// Objects of one page of a list of the Kubernetes API.
+pub const KUBE_PAGE_OBJECTS: u32 = 500;
+/// Octets of one page; at a larger one half as many objects are asked for
+/// (`portolan_kubernetes_watch_failures_total`).
+pub const KUBE_PAGE_BYTES: usize = 64 << 20;
+/// Octets of one event of a watch; at a larger one the connection is given up and the kind listed
+/// again (`portolan_kubernetes_watch_failures_total`).
+pub const KUBE_EVENT_BYTES: usize = 16 << 20;
+/// Octets of one manifest file; a larger one counts as broken
+/// (`portolan_kubernetes_manifest_errors_total`).
+pub const MANIFEST_BYTES: u64 = 64 << 20;
+/// Manifest files; further ones are left out (`portolan_kubernetes_manifest_errors_total`).
+pub const MANIFEST_FILES: usize = 10_000;
