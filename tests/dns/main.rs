@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deploy;
+mod documents;
 mod pod_view;
 mod real_cluster;
 mod reload;
