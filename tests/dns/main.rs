@@ -5,6 +5,8 @@
 mod support;
 
 mod corefiles;
+mod deploy;
+mod documents;
 mod forward;
 mod r#loop;
 mod pod_view;
