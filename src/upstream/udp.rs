@@ -285,6 +285,8 @@ impl Socket {
                 }
                 Err(error) => return self.fail((&error).into()),
             }
+            // A flood of datagrams must not keep the thread.
+            tokio::task::coop::consume_budget().await;
         }
     }
 

@@ -24,6 +24,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Stanza {
     pub(super) config: Config,
     pub(super) behind_cache: bool,
+    /// At least one: a stanza without upstreams is no valid configuration.
     pub(super) peers: Box<[Arc<Peer>]>,
     pub(super) in_flight: AtomicUsize,
     pub(super) coalescer: Arc<Coalescer<Answered>>,
@@ -143,7 +144,7 @@ impl Stanza {
                         break;
                     }
                     if config.max_fails > 0 {
-                        peer.check();
+                        peer.check(config.max_fails);
                     }
                     failed += 1;
                     if last_resort {
