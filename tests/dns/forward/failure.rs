@@ -88,7 +88,8 @@ async fn upstreams_are_down_after_the_third_failed_probe_and_come_back() {
     assert_eq!(block.udp(example()).await.rcode(), Rcode::SERVFAIL);
     // The first probe left with the first failure, 2 s ago; probes take 1 s and follow 0.5 s later.
     assert_eq!(block.metric(&failures), 1.0);
-    sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(block.metric(&failures), 2.0);
     let start = Instant::now();
     let answer = block.udp(example()).await;
     assert!(answer.error().ends_with("i/o timeout"), "still tried");
