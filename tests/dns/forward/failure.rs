@@ -113,6 +113,11 @@ async fn upstreams_are_down_after_the_third_failed_probe_and_come_back() {
     let seen = upstream.seen().len();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(upstream.seen().len(), seen, "no probes while all is well");
+
+    works.store(false, SeqCst);
+    block.udp(example()).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(block.udp(example()).await.error(), "no healthy proxies");
 }
 
 #[tokio::test(start_paused = true)]
