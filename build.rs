@@ -1,17 +1,24 @@
-//! Tells the build which compiler makes it, for `coredns_build_info` and `-version`.
+//! Tells the binary which compiler and commit it was made from.
 
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed=PORTOLAN_REVISION");
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = Command::new(rustc).arg("--version").output();
-    let version = version
+    println!("cargo:rerun-if-changed=build.rs");
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let version = output(Command::new(rustc).arg("--version"));
+    // `rustc 1.95.0 (commit date)`: without what stands in parentheses.
+    let version = version.split(" (").next().unwrap_or("rustc");
+    println!("cargo:rustc-env=PORTOLAN_RUSTC={version}");
+    let commit = output(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]));
+    println!("cargo:rustc-env=PORTOLAN_COMMIT={commit}");
+}
+
+/// What a command prints, empty if it cannot be run.
+fn output(command: &mut Command) -> String {
+    let output = command
+        .output()
         .ok()
-        .and_then(|out| String::from_utf8(out.stdout).ok());
-    let version = version.as_deref().map_or("rustc", str::trim);
-    println!("cargo::rustc-env=PORTOLAN_RUSTC={version}");
-    let revision = std::env::var("PORTOLAN_REVISION").unwrap_or_default();
-    println!("cargo::rustc-env=PORTOLAN_REVISION={revision}");
+        .filter(|output| output.status.success());
+    let text = output.and_then(|output| String::from_utf8(output.stdout).ok());
+    text.unwrap_or_default().trim().to_owned()
 }

@@ -1,5 +1,11 @@
-//! Sockets: batched UDP and what else needs a system call that the standard library lacks.
+//! Sockets: batched UDP, and listening sockets with the options that the server wants.
 //!
-//! The only module with `unsafe` code.
+//! The only module with `unsafe` code: `recvmmsg`, `sendmmsg` and `getifaddrs` have no safe
+//! counterpart. It knows packets and addresses, nothing of DNS.
 
+mod batch;
 pub mod interfaces;
+mod listen;
+
+pub use batch::{Batch, Peer};
+pub use listen::{UdpSocket, tcp_listener};

@@ -13,6 +13,7 @@ pub mod forward;
 pub mod health;
 pub mod hosts;
 pub mod kubernetes;
+pub mod legacy;
 pub mod loadbalance;
 pub mod log;
 pub mod r#loop;

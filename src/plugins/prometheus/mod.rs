@@ -57,7 +57,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
 fn build_info(process: &Process) {
     let labels = vec![
         ("goversion", env!("PORTOLAN_RUSTC").to_owned()),
-        ("revision", env!("PORTOLAN_REVISION").to_owned()),
+        ("revision", env!("PORTOLAN_COMMIT").to_owned()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
     let help = "A metric with a constant '1' value labeled by version, revision, and the \

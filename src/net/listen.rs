@@ -1,0 +1,87 @@
+//! Listening sockets.
+
+use super::batch::{self, Peer};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+/// What the kernel may queue for a UDP socket, in octets; asked for, the kernel caps it.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// A UDP socket that shares its address with the sockets of the other workers (SO_REUSEPORT).
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: Socket,
+    local: SocketAddr,
+}
+
+impl UdpSocket {
+    /// Binds `addr`. An unspecified IPv6 address takes IPv4 as well. Receiving gives up after
+    /// `timeout` without a packet, so that the thread can look whether it has to stop.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn bind(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let socket = open(addr, Type::DGRAM, Protocol::UDP)?;
+        if addr.ip().is_unspecified() {
+            batch::want_destination(socket.as_raw_fd(), addr.is_ipv6())?;
+        }
+        // The default holds some hundred packets; a burst loses what does not fit. The kernel may
+        // grant less than is asked for, which is no reason not to start.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        socket.set_read_timeout(Some(timeout))?;
+        socket.bind(&addr.into())?;
+        let local = local_addr(&socket)?;
+        Ok(Self { socket, local })
+    }
+
+    /// The bound address; its port is the real one where port 0 was asked for.
+    pub const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Sends one packet to where a query came from, from the address that it was sent to.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` if the send buffer is full.
+    pub fn send(&self, packet: &[u8], peer: &Peer) -> io::Result<()> {
+        batch::send_one(self.as_raw_fd(), packet, peer)
+    }
+}
+
+impl AsRawFd for UdpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// A listening TCP socket, non-blocking, that shares its address (SO_REUSEPORT).
+///
+/// # Errors
+/// What the system says.
+pub fn tcp_listener(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = open(addr, Type::STREAM, Protocol::TCP)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
+    Ok(socket)
+}
+
+fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
+    let addr = socket.local_addr()?.as_socket();
+    addr.ok_or_else(|| io::Error::other("bound to no Internet address"))
+}

@@ -1,0 +1,280 @@
+//! Start, reload, shutdown.
+
+use super::admin::Admin;
+use super::{Configuration, ListenKey, Routes, tcp, udp};
+use crate::metrics::{Counter, Gauge, Registry};
+use crate::net::{UdpSocket, tcp_listener};
+use crate::plugin::setup::Hook;
+use crate::plugin::{Chain, Process};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How often a UDP worker without traffic looks whether it has to stop.
+const UDP_LOOK: Duration = Duration::from_millis(500);
+/// How often a free port (port 0) is looked for that UDP and TCP can share.
+const FREE_PORT_TRIES: usize = 16;
+/// How long queries in flight are waited for at the end (SC-13).
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What every listening address of the process shares.
+pub(super) struct Shared {
+    pub pending: Gauge,
+    pub pending_rejected: Counter,
+    pub tcp_connections: Gauge,
+    pub tcp_rejected: Counter,
+}
+
+/// A listening address: what it answers by now, and whether it was given up.
+pub(super) struct Slot {
+    pub routes: ArcSwap<Routes>,
+    pub closed: AtomicBool,
+    pub shared: Arc<Shared>,
+    local: SocketAddr,
+    close: tokio::sync::Notify,
+}
+
+impl Slot {
+    /// Waits until the address is given up.
+    pub async fn closed(&self) {
+        loop {
+            let notified = self.close.notified();
+            if self.is_closed() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Whether the address was given up.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    fn give_up(&self) {
+        self.closed.store(true, Relaxed);
+        self.close.notify_waiters();
+    }
+}
+
+/// A running server.
+pub struct Server {
+    process: Arc<Process>,
+    shared: Arc<Shared>,
+    slots: BTreeMap<ListenKey, Arc<Slot>>,
+    admin: Admin,
+    chains: Vec<Arc<Chain>>,
+    shutdown: Vec<Hook>,
+    final_shutdown: Vec<Hook>,
+}
+
+impl Server {
+    /// Starts a configuration: start hooks first, then the sockets, then what wants to know that
+    /// queries are served.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened.
+    pub async fn start(process: Arc<Process>, configuration: Configuration) -> io::Result<Self> {
+        let mut server = Self {
+            shared: Arc::new(Shared::new(&process.metrics)),
+            process,
+            slots: BTreeMap::new(),
+            admin: Admin::start()?,
+            chains: Vec::new(),
+            shutdown: Vec::new(),
+            final_shutdown: Vec::new(),
+        };
+        server.run(configuration).await?;
+        Ok(server)
+    }
+
+    /// Swaps in another configuration. No query is lost: listening addresses that both have keep
+    /// their sockets, and queries in flight end in the configuration that they began in.
+    ///
+    /// # Errors
+    /// A socket that cannot be opened; the old configuration serves on then.
+    pub async fn reload(&mut self, configuration: Configuration) -> io::Result<()> {
+        self.run(configuration).await
+    }
+
+    async fn run(&mut self, configuration: Configuration) -> io::Result<()> {
+        let Configuration {
+            listeners,
+            chains,
+            hooks,
+            endpoints,
+        } = configuration;
+        // Probes are answered while the start hooks wait for the API server (RE-5).
+        let endpoints = self.admin.open(endpoints)?;
+        let first = self.slots.is_empty();
+        if first {
+            self.admin.serve(endpoints.clone());
+        }
+        run_hooks(hooks.start).await;
+        let mut opened = Vec::new();
+        for (key, routes) in &listeners {
+            if !self.slots.contains_key(key) {
+                opened.push((key.clone(), self.open(key, routes)?));
+            }
+        }
+        for (key, routes) in &listeners {
+            if let Some(slot) = self.slots.get(key) {
+                slot.routes.store(Arc::clone(routes));
+            }
+        }
+        for (key, sockets) in opened {
+            let slot = sockets.run(&self.process)?;
+            self.slots.insert(key, slot);
+        }
+        self.slots.retain(|key, slot| {
+            let keep = listeners.contains_key(key);
+            if !keep {
+                slot.give_up();
+            }
+            keep
+        });
+        if !first {
+            self.admin.serve(endpoints);
+        }
+        let old = std::mem::replace(&mut self.shutdown, hooks.shutdown);
+        self.final_shutdown = hooks.final_shutdown;
+        let old_chains = std::mem::replace(&mut self.chains, chains);
+        run_hooks(hooks.serving).await;
+        run_hooks(old).await;
+        drop(old_chains);
+        Ok(())
+    }
+
+    /// Ends the server: shutdown hooks while queries are still answered (CF-110, CF-111), then
+    /// `before_closing`, then the sockets; queries in flight get five seconds.
+    pub async fn stop(mut self, before_closing: impl FnOnce()) {
+        run_hooks(std::mem::take(&mut self.shutdown)).await;
+        self.admin.close("/ready");
+        run_hooks(std::mem::take(&mut self.final_shutdown)).await;
+        before_closing();
+        for slot in self.slots.values() {
+            slot.give_up();
+        }
+        let end = tokio::time::Instant::now() + GRACE;
+        let busy = || self.shared.pending.get() > 0;
+        while busy() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Where the server listens, with the real ports where port 0 was asked for.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.slots.values().map(|slot| slot.local)
+    }
+
+    fn open(&self, key: &ListenKey, routes: &Arc<Routes>) -> io::Result<Sockets> {
+        let mut result = self.open_at(key.addr, routes);
+        for _ in 1..FREE_PORT_TRIES {
+            match &result {
+                // A port that was free for UDP is taken for TCP: another one is asked for.
+                Err(error) if key.addr.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {
+                    result = self.open_at(key.addr, routes);
+                }
+                // A host without IPv6: every address is every IPv4 address.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                        && key.addr.ip().is_unspecified() =>
+                {
+                    let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), key.addr.port());
+                    result = self.open_at(every, routes);
+                }
+                _ => break,
+            }
+        }
+        result.map_err(|error| {
+            let text = format!("listen {}://{}: {error}", key.scheme, key.addr);
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    fn open_at(&self, addr: SocketAddr, routes: &Arc<Routes>) -> io::Result<Sockets> {
+        let first = UdpSocket::bind(addr, UDP_LOOK)?;
+        let local = first.local();
+        let tcp = tcp_listener(local)?;
+        let mut udp = vec![first];
+        for _ in 1..self.process.workers {
+            udp.push(UdpSocket::bind(local, UDP_LOOK)?);
+        }
+        Ok(Sockets {
+            slot: Arc::new(Slot {
+                routes: ArcSwap::new(Arc::clone(routes)),
+                closed: AtomicBool::new(false),
+                shared: Arc::clone(&self.shared),
+                local,
+                close: tokio::sync::Notify::new(),
+            }),
+            udp,
+            tcp,
+        })
+    }
+}
+
+/// The open sockets of a listening address before anything reads from them.
+struct Sockets {
+    slot: Arc<Slot>,
+    udp: Vec<UdpSocket>,
+    tcp: std::net::TcpListener,
+}
+
+impl Sockets {
+    fn run(self, process: &Arc<Process>) -> io::Result<Arc<Slot>> {
+        for (index, socket) in self.udp.into_iter().enumerate() {
+            let worker = udp::Worker {
+                socket: Arc::new(socket),
+                slot: Arc::clone(&self.slot),
+                shard: process.claim_shard(),
+                runtime: process.runtime.clone(),
+            };
+            std::thread::Builder::new()
+                .name(format!("udp-{index}"))
+                .spawn(move || udp::run(&worker))?;
+        }
+        let listener = tokio::net::TcpListener::from_std(self.tcp)?;
+        process
+            .runtime
+            .spawn(tcp::accept(listener, Arc::clone(&self.slot)));
+        Ok(self.slot)
+    }
+}
+
+async fn run_hooks(hooks: Vec<Hook>) {
+    for hook in hooks {
+        hook().await;
+    }
+}
+
+impl Shared {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            pending: registry.gauge(
+                "portolan_pending_queries",
+                "Queries that wait for an answer from elsewhere.",
+                vec![],
+            ),
+            pending_rejected: registry.counter(
+                "portolan_pending_rejected_total",
+                "Queries answered SERVFAIL because too many were waiting.",
+                vec![],
+            ),
+            tcp_connections: registry.gauge(
+                "portolan_tcp_connections",
+                "Open TCP connections of clients.",
+                vec![],
+            ),
+            tcp_rejected: registry.counter(
+                "portolan_tcp_rejected_total",
+                "TCP connections closed at once because too many were open.",
+                vec![],
+            ),
+        }
+    }
+}

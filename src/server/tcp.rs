@@ -1,0 +1,207 @@
+//! TCP: a task a connection. Queries are pipelined and answered in the order in which their
+//! answers are known (RFC 7766 §6.2.1.1, §7).
+
+use super::answer::{self, Answered, Received};
+use super::lifecycle::Slot;
+use crate::dns::Reply;
+use crate::limits::{PENDING_QUERIES, TCP_CONNECTIONS, TCP_PIPELINE};
+use crate::metrics::Shard;
+use crate::plugin::{Client, Transport};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long a connection may be idle (SC-13).
+const IDLE: Duration = Duration::from_secs(10);
+/// How long the first query may take to arrive (SC-13).
+const FIRST_READ: Duration = Duration::from_secs(3);
+/// How long the client may take to accept replies (SC-13).
+const WRITE: Duration = Duration::from_secs(5);
+/// How often a connection that waits looks whether its listener was given up.
+const LOOK: Duration = Duration::from_millis(500);
+/// Octets read at once; a longer message makes the buffer grow to at most one message.
+const READ: usize = 4096;
+
+/// Accepts connections until the listening address is given up.
+pub(super) async fn accept(listener: TcpListener, slot: Arc<Slot>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = slot.closed() => return,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Out of file descriptors, most likely: wait for some to be closed.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let shared = Arc::clone(&slot.shared);
+        if shared.tcp_connections.add(1) >= TCP_CONNECTIONS as i64 {
+            shared.tcp_connections.add(-1);
+            shared.tcp_rejected.inc();
+            continue;
+        }
+        let slot = Arc::clone(&slot);
+        tokio::spawn(async move {
+            // Whatever ends a connection (a reset, a timeout) concerns only its client.
+            let _ = serve(stream, peer, &slot).await;
+            slot.shared.tcp_connections.add(-1);
+        });
+    }
+}
+
+/// Serves a connection until the client closes it, is idle too long, or breaks the framing.
+async fn serve(mut stream: TcpStream, peer: SocketAddr, slot: &Arc<Slot>) -> io::Result<()> {
+    let _ = stream.set_nodelay(true);
+    let client = Client {
+        addr: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+        local: {
+            let local = stream.local_addr()?;
+            SocketAddr::new(local.ip().to_canonical(), local.port())
+        },
+        transport: Transport::Tcp,
+    };
+    let (finished, mut replies) = mpsc::channel::<Option<Reply>>(TCP_PIPELINE);
+    let mut connection = Connection {
+        client,
+        slot,
+        finished,
+        waiting: 0,
+        reply: Reply::new(),
+        out: Vec::new(),
+    };
+    let mut input = Vec::with_capacity(READ);
+    let mut last = Instant::now();
+    let mut patience = FIRST_READ;
+    loop {
+        connection.take_messages(&mut input);
+        if !connection.out.is_empty() {
+            timeout(WRITE, stream.write_all(&connection.out)).await??;
+            connection.out.clear();
+            connection.out.shrink_to(1 << 16);
+            last = Instant::now();
+        }
+        // At the limit of waiting queries nothing more is read: the client feels it (TCP window).
+        let may_read = connection.waiting < TCP_PIPELINE;
+        tokio::select! {
+            reply = replies.recv() => {
+                connection.waiting -= 1;
+                if let Some(Some(reply)) = reply {
+                    connection.append(reply.message());
+                }
+                while let Ok(reply) = replies.try_recv() {
+                    connection.waiting -= 1;
+                    if let Some(reply) = reply {
+                        connection.append(reply.message());
+                    }
+                }
+            }
+            read = stream.read_buf(&mut input), if may_read => {
+                if read? == 0 {
+                    break;
+                }
+                last = Instant::now();
+                patience = IDLE;
+            }
+            () = tokio::time::sleep(LOOK) => {
+                let idle = connection.waiting == 0;
+                if idle && (last.elapsed() >= patience || slot.is_closed()) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    // The client has sent its last query; it still gets every reply.
+    while connection.waiting > 0 {
+        let reply = replies.recv().await.flatten();
+        connection.waiting -= 1;
+        if let Some(reply) = reply {
+            connection.append(reply.message());
+            timeout(WRITE, stream.write_all(&connection.out)).await??;
+            connection.out.clear();
+        }
+    }
+    Ok(())
+}
+
+struct Connection<'s> {
+    client: Client,
+    slot: &'s Arc<Slot>,
+    finished: mpsc::Sender<Option<Reply>>,
+    waiting: usize,
+    reply: Reply,
+    out: Vec<u8>,
+}
+
+impl Connection<'_> {
+    /// Answers the whole messages at the start of `input`, and removes them.
+    fn take_messages(&mut self, input: &mut Vec<u8>) {
+        let at = Instant::now();
+        let routes = self.slot.routes.load();
+        let mut used = 0;
+        while self.waiting < TCP_PIPELINE && self.out.len() < 1 << 17 {
+            let Some((head, rest)) = input[used..].split_first_chunk::<2>() else {
+                break;
+            };
+            let len = usize::from(u16::from_be_bytes(*head));
+            let Some(packet) = rest.get(..len) else {
+                input.reserve((len + 2).saturating_sub(input.len() - used));
+                break;
+            };
+            used += 2 + len;
+            let received = Received {
+                packet,
+                client: self.client,
+                at,
+                shard: Shard::SHARED,
+            };
+            match answer::answer(&routes, received, &mut self.reply) {
+                Answered::Reply => {
+                    let reply = std::mem::take(&mut self.reply);
+                    self.append(reply.message());
+                    self.reply = reply;
+                }
+                Answered::Nothing => {}
+                Answered::Later(later) => self.wait(later),
+            }
+        }
+        input.drain(..used);
+        if input.capacity() > READ && input.is_empty() {
+            input.shrink_to(READ);
+        }
+    }
+
+    fn wait(&mut self, mut later: answer::Later) {
+        let shared = &self.slot.shared;
+        if shared.pending.add(1) >= PENDING_QUERIES as i64 {
+            shared.pending.add(-1);
+            shared.pending_rejected.inc();
+            let mut reply = Reply::new();
+            later.abandon(&mut reply, "too many queries wait for an answer");
+            self.append(reply.message());
+            return;
+        }
+        self.waiting += 1;
+        let finished = self.finished.clone();
+        let slot = Arc::clone(self.slot);
+        tokio::spawn(async move {
+            let routes = slot.routes.load_full();
+            let reply = later.finish(&routes).await;
+            slot.shared.pending.add(-1);
+            // There is room: the channel holds as many as may wait. It is closed if the client is
+            // gone.
+            let _ = finished.send(reply).await;
+        });
+    }
+
+    fn append(&mut self, message: &[u8]) {
+        // A message is at most 65,535 octets long.
+        self.out
+            .extend_from_slice(&(message.len() as u16).to_be_bytes());
+        self.out.extend_from_slice(message);
+    }
+}
