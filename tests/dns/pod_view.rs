@@ -193,7 +193,7 @@ fn names_from_inside_a_pod() {
     let text = nslookup("webserver.remote");
     println!("busybox nslookup webserver.remote: {text}");
     assert!(text.contains("10.96.1.2") || text.contains("NXDOMAIN"), "{text}");
-    // Its resolver (getaddrinfo) reads the whole resolv.conf, as programs in the pod do.
+    // Programs ask by getaddrinfo, which takes all of resolv.conf.
     let text = namespaces.in_pod(&["getent", "ahostsv4", "webserver.remote"]);
     assert!(text.contains("10.96.1.2"), "{text}");
     assert!(!nslookup("interginx").contains("10.96.1.3"));
