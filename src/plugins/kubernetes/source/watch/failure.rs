@@ -30,6 +30,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the server answered, with an error.
+    pub(super) const fn is_answer(&self) -> bool {
+        matches!(self, Self::Status(_))
+    }
+
     /// Whether the server says that it does not do what was asked, and never will.
     pub(super) const fn is_refusal(&self) -> bool {
         matches!(self, Self::Status(status) if matches!(status.code, 400 | 405 | 406 | 422))
