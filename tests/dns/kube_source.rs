@@ -504,3 +504,45 @@ async fn kubeconfig_names_the_server() {
     lab.sink.synced(&ALL).await;
     lab.has(&["web"]).await;
 }
+
+#[tokio::test]
+async fn manifests_are_picked_up_live() {
+    let mut lab = Lab::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, objects: &[Value]| {
+        let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
+        std::fs::write(folder.path().join(name), texts.join("\n---\n")).unwrap();
+    };
+    write("a.yaml", &[service("web", "10.0.0.1"), pod("p", "Running")]);
+    let mut settings = lab.settings();
+    settings.origin = Origin::Manifests(vec![folder.path().to_owned()]);
+    lab.start_with(settings);
+    lab.sink.synced(&ALL).await;
+    lab.has(&["web"]).await;
+    assert_eq!(lab.sink.state().names(Kind::Namespace), ["default"]);
+
+    write("b.yaml", &[service("db", "10.0.0.2")]);
+    lab.has(&["db", "web"]).await;
+    std::fs::create_dir(folder.path().join("more")).unwrap();
+    write("more/c.yaml", &[service("cache", "10.0.0.3")]);
+    lab.has(&["cache", "db", "web"]).await;
+    std::fs::remove_file(folder.path().join("b.yaml")).unwrap();
+    lab.has(&["cache", "web"]).await;
+    assert_eq!(
+        lab.sink.state().deleted,
+        [(Kind::Service, key("default", "db"))]
+    );
+
+    // As a ConfigMap is mounted and updated: the file is a link through a folder that is swapped.
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("..1")).unwrap();
+    write("..1/d.yaml", &[service("one", "10.0.0.4")]);
+    std::os::unix::fs::symlink("..1", at("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/d.yaml", at("d.yaml")).unwrap();
+    lab.has(&["cache", "one", "web"]).await;
+    std::fs::create_dir(at("..2")).unwrap();
+    write("..2/d.yaml", &[service("two", "10.0.0.4")]);
+    std::os::unix::fs::symlink("..2", at("..new")).unwrap();
+    std::fs::rename(at("..new"), at("..data")).unwrap();
+    lab.has(&["cache", "two", "web"]).await;
+}

@@ -140,7 +140,13 @@ impl Watcher {
                 seen
             }
             Ok(Event::Error(status)) => {
-                return Step::End(End::failed(Failure::Status(status), version.take()));
+                {
+                    let failure = match version {
+                        None if !status.is_gone() => Failure::NoStream(status),
+                        _ => Failure::Status(status),
+                    };
+                    return Step::End(End::failed(failure, version.take()));
+                };
             }
             Err(error) => {
                 self.quarantine

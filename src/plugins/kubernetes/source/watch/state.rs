@@ -9,7 +9,7 @@ const PATIENCE: u32 = 3;
 /// What the next request is.
 ///
 /// ```text
-///            refused (400, 405, 406, 422), or failed three times
+///            refused (400, 405, 406, 422, error event), or failed three times
 ///  ┌─▶ StreamList ───────────────────────────────▶ PageList ◀─┐ failed, token expired:
 ///  │       │ ended after the list was complete        │       │ again from the first page
 ///  │       ▼                                          ├───────┘
@@ -134,6 +134,12 @@ mod tests {
             (State::StreamList, closed(), 0, watch()),
             (State::StreamList, before(status(422)), 1, State::PAGES),
             (State::StreamList, before(status(400)), 1, State::PAGES),
+            (
+                State::StreamList,
+                before(Failure::NoStream(Status::default())),
+                1,
+                State::PAGES,
+            ),
             (State::StreamList, before(status(403)), 1, State::StreamList),
             (State::StreamList, before(status(403)), 3, State::PAGES),
             (
