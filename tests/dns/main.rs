@@ -8,6 +8,7 @@ mod corefiles;
 mod deploy;
 mod documents;
 mod forward;
+mod kube_source;
 mod r#loop;
 mod pod_view;
 mod real_cluster;

@@ -192,7 +192,10 @@ fn names_from_inside_a_pod() {
     // This busybox searches for names without a dot only; others it asks as they are.
     let text = nslookup("webserver.remote");
     println!("busybox nslookup webserver.remote: {text}");
-    assert!(text.contains("10.96.1.2") || text.contains("NXDOMAIN"), "{text}");
+    assert!(
+        text.contains("10.96.1.2") || text.contains("NXDOMAIN"),
+        "{text}"
+    );
     // Programs ask by getaddrinfo, which takes all of resolv.conf.
     let text = namespaces.in_pod(&["getent", "ahostsv4", "webserver.remote"]);
     assert!(text.contains("10.96.1.2"), "{text}");

@@ -3,8 +3,10 @@
 
 pub mod block;
 pub mod client;
+pub mod kube;
 pub mod message;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod sink;
 pub mod upstream;

@@ -24,7 +24,7 @@ impl Watcher {
     pub(super) async fn pages(&self, limit: u32) -> (End, bool) {
         match self.try_pages(limit).await {
             Ok(version) => (End::Listed { version }, true),
-            Err(failure) => (failure.into(), false),
+            Err(failure) => (End::failed(failure, None), false),
         }
     }
 
@@ -61,13 +61,8 @@ impl Watcher {
         progress |= version.is_some() && begun.elapsed() > self.timing.longest_pause;
         let end = match (end, version) {
             (Ok(end), _) => end,
-            // With the list complete, a stream may be cut and go on from its version.
             (Err(Failure::Ended), Some(version)) => End::Closed { version },
-            (Err(failure), Some(version)) if progress && !matches!(failure, Failure::Status(_)) => {
-                self.signs.log(&failure);
-                End::Closed { version }
-            }
-            (Err(failure), _) => failure.into(),
+            (Err(failure), version) => End::failed(failure, version),
         };
         (end, progress)
     }
@@ -144,7 +139,15 @@ impl Watcher {
                 }
                 seen
             }
-            Ok(Event::Error(status)) => return Step::End(Failure::Status(status).into()),
+            Ok(Event::Error(status)) => {
+                {
+                    let failure = match version {
+                        None if !status.is_gone() => Failure::NoStream(status),
+                        _ => Failure::Status(status),
+                    };
+                    return Step::End(End::failed(failure, version.take()));
+                };
+            }
             Err(error) => {
                 self.quarantine
                     .object(self.kind, &Default::default(), &error);

@@ -12,6 +12,9 @@ pub(crate) enum Failure {
     /// The server answered with an error, or sent one as an event.
     #[error("the API server answered {}{}", .0.code, .0.detail())]
     Status(Status),
+    /// The server broke a streaming list off with an error: it may have no storage for that.
+    #[error("the API server does not stream the list: {}{}", .0.code, .0.detail())]
+    NoStream(Status),
     /// A response in a format that was not asked for.
     #[error("the API server answered in {0:?}, neither JSON nor protobuf")]
     ContentType(String),
@@ -30,9 +33,18 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the server answered, with an error.
+    pub(super) const fn is_answer(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::NoStream(_))
+    }
+
     /// Whether the server says that it does not do what was asked, and never will.
     pub(super) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Status(status) if matches!(status.code, 400 | 405 | 406 | 422))
+        match self {
+            Self::NoStream(_) => true,
+            Self::Status(status) => matches!(status.code, 400 | 405 | 406 | 422),
+            _ => false,
+        }
     }
 }
 

@@ -68,28 +68,34 @@ impl Watcher {
             if progress {
                 failures = 0;
             }
-            let smooth = progress && !matches!(end, End::Gone | End::Failed(_));
+            let smooth = match &end {
+                End::Gone => false,
+                End::Failed { failure, .. } => progress && !failure.is_answer(),
+                End::Listed { .. } | End::Closed { .. } => progress,
+            };
             if !smooth {
                 failures = failures.saturating_add(1);
             }
             let next = state.clone().after(&end, failures);
-            let pages = matches!((&state, &next), (State::StreamList, State::PageList { .. }));
-            let refused = matches!(&end, End::Failed(failure) if failure.is_refusal());
+            // The first time at once. Streams that end at once, or versions that are always too
+            // old, must not keep the server busy.
+            let soon = self.timing.pause_after(failures.saturating_sub(1));
             let pause = match &end {
-                _ if smooth || (pages && refused) => Duration::ZERO,
-                // The first time at once. Streams that end at once, or versions that are always too
-                // old, must not keep the server busy.
-                End::Closed { .. } | End::Gone => self.timing.pause_after(failures - 1),
-                _ => self.timing.pause_after(failures),
-            };
-            match &end {
-                End::Failed(failure) if pages && refused => {
+                _ if smooth => Duration::ZERO,
+                End::Failed { failure, .. } if failure.is_refusal() && state != next => {
                     self.signs.log(&format_args!("listing in pages: {failure}"));
+                    Duration::ZERO
                 }
-                End::Failed(failure) => self.signs.failed(failure),
-                End::Gone => self.signs.log(&"the version expired, listing again"),
-                End::Listed { .. } | End::Closed { .. } => {}
-            }
+                End::Failed { failure, .. } => {
+                    self.signs.failed(failure);
+                    self.timing.pause_after(failures)
+                }
+                End::Gone => {
+                    self.signs.log(&"the version expired, listing again");
+                    soon
+                }
+                End::Listed { .. } | End::Closed { .. } => soon,
+            };
             state = next;
             tokio::time::sleep(pause).await;
         }

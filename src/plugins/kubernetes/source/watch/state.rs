@@ -9,7 +9,7 @@ const PATIENCE: u32 = 3;
 /// What the next request is.
 ///
 /// ```text
-///            refused (400, 405, 406, 422), or failed three times
+///            refused (400, 405, 406, 422, error event), or failed three times
 ///  ┌─▶ StreamList ───────────────────────────────▶ PageList ◀─┐ failed, token expired:
 ///  │       │ ended after the list was complete        │       │ again from the first page
 ///  │       ▼                                          ├───────┘
@@ -51,14 +51,20 @@ pub(super) enum End {
     /// The version or the token is too old for the server.
     Gone,
     /// Anything else.
-    Failed(Failure),
+    Failed {
+        /// What it was.
+        failure: Failure,
+        /// The last version that was seen, once the list was complete.
+        version: Option<String>,
+    },
 }
 
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
+impl End {
+    /// The end by a failure, after `version` was seen.
+    pub(super) fn failed(failure: Failure, version: Option<String>) -> Self {
         match failure {
             Failure::Status(status) if status.is_gone() => Self::Gone,
-            failure => Self::Failed(failure),
+            failure => Self::Failed { failure, version },
         }
     }
 }
@@ -75,20 +81,25 @@ impl State {
             (_, End::Listed { version } | End::Closed { version }) => Self::Watch {
                 version: version.clone(),
             },
-            (Self::PageList { limit }, End::Failed(Failure::TooLarge)) => Self::PageList {
+            (
+                Self::PageList { limit },
+                End::Failed {
+                    failure: Failure::TooLarge,
+                    ..
+                },
+            ) => Self::PageList {
                 limit: (limit / 2).max(1),
             },
             (state @ Self::PageList { .. }, _) => state,
             (_, End::Gone) => Self::StreamList,
-            (Self::StreamList, End::Failed(failure))
-                if failure.is_refusal() || failures >= PATIENCE =>
-            {
-                Self::PAGES
-            }
-            (Self::Watch { .. }, End::Failed(Failure::Status(_))) if failures >= PATIENCE => {
-                Self::StreamList
-            }
-            (state, End::Failed(_)) => state,
+            (state, End::Failed { failure, version }) => match version {
+                Some(_) if failures >= PATIENCE && failure.is_answer() => Self::StreamList,
+                Some(version) => Self::Watch {
+                    version: version.clone(),
+                },
+                None if failures >= PATIENCE || failure.is_refusal() => Self::PAGES,
+                None => state,
+            },
         }
     }
 }
@@ -98,12 +109,11 @@ mod tests {
     use super::super::super::decode::Status;
     use super::*;
 
-    fn status(code: u16) -> End {
-        let status = Status {
+    fn status(code: u16) -> Failure {
+        Failure::Status(Status {
             code,
             ..Status::default()
-        };
-        Failure::Status(status).into()
+        })
     }
 
     fn watch() -> State {
@@ -114,33 +124,44 @@ mod tests {
 
     #[test]
     fn transitions() {
-        let listed = || End::Listed {
-            version: "7".into(),
-        };
-        let closed = || End::Closed {
-            version: "7".into(),
-        };
-        let cut = || End::Failed(Failure::Ended);
+        let version = || "7".to_owned();
+        let listed = || End::Listed { version: version() };
+        let closed = || End::Closed { version: version() };
+        let before = |failure| End::failed(failure, None);
+        let later = |failure| End::failed(failure, Some(version()));
         let pages = |limit| State::PageList { limit };
         for (from, end, failures, to) in [
             (State::StreamList, closed(), 0, watch()),
-            (State::StreamList, status(422), 1, State::PAGES),
-            (State::StreamList, status(400), 1, State::PAGES),
-            (State::StreamList, status(403), 1, State::StreamList),
-            (State::StreamList, status(403), 3, State::PAGES),
-            (State::StreamList, cut(), 2, State::StreamList),
-            (State::StreamList, cut(), 3, State::PAGES),
-            (State::StreamList, status(410), 1, State::StreamList),
+            (State::StreamList, before(status(422)), 1, State::PAGES),
+            (State::StreamList, before(status(400)), 1, State::PAGES),
+            (
+                State::StreamList,
+                before(Failure::NoStream(Status::default())),
+                1,
+                State::PAGES,
+            ),
+            (State::StreamList, before(status(403)), 1, State::StreamList),
+            (State::StreamList, before(status(403)), 3, State::PAGES),
+            (
+                State::StreamList,
+                before(Failure::Ended),
+                2,
+                State::StreamList,
+            ),
+            (State::StreamList, before(Failure::Ended), 3, State::PAGES),
+            (State::StreamList, before(status(410)), 1, State::StreamList),
+            (State::StreamList, later(Failure::Ended), 1, watch()),
+            (State::StreamList, later(status(500)), 1, watch()),
             (State::PAGES, listed(), 0, watch()),
-            (State::PAGES, status(410), 1, State::PAGES),
-            (State::PAGES, status(500), 9, State::PAGES),
-            (pages(500), End::Failed(Failure::TooLarge), 1, pages(250)),
-            (pages(1), End::Failed(Failure::TooLarge), 9, pages(1)),
+            (State::PAGES, before(status(410)), 1, State::PAGES),
+            (State::PAGES, before(status(500)), 9, State::PAGES),
+            (State::PAGES, before(Failure::TooLarge), 1, pages(250)),
+            (pages(1), before(Failure::TooLarge), 9, pages(1)),
             (watch(), closed(), 0, watch()),
-            (watch(), status(410), 1, State::StreamList),
-            (watch(), status(500), 2, watch()),
-            (watch(), status(500), 3, State::StreamList),
-            (watch(), cut(), 9, watch()),
+            (watch(), later(status(410)), 1, State::StreamList),
+            (watch(), later(status(500)), 2, watch()),
+            (watch(), later(status(500)), 3, State::StreamList),
+            (watch(), later(Failure::Ended), 9, watch()),
         ] {
             let text = format!("{from:?} {end:?} {failures}");
             assert_eq!(from.after(&end, failures), to, "{text}");
