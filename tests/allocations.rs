@@ -13,7 +13,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
-use support::{client, server::configure};
+use support::server::configure;
+use support::upstream::Upstream;
+use support::{client, message};
 
 /// Counts what the thread allocates.
 struct Counting;
@@ -66,9 +68,10 @@ fn ask(routes: &Routes, reply: &mut Reply, packet: &[u8]) -> (String, u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_answered_from_memory_allocates_nothing() {
-    let upstream =
-        support::upstream::start(|query| support::upstream::answer_a(query, [192, 0, 2, 1], 300))
-            .await;
+    let upstream = Upstream::answering(|seen| {
+        message::reply(&seen.packet, 0x8180, &[&message::a(300, [192, 0, 2, 1])])
+    })
+    .await;
     let corefile = format!(
         ".:0 {{
             bind 127.0.0.1
@@ -88,7 +91,7 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             loadbalance
         }}",
         env!("CARGO_MANIFEST_DIR"),
-        upstream,
+        upstream.addr,
     );
     let (process, _requests) = Process::new(tokio::runtime::Handle::current(), 1);
     let process = Arc::new(process);

@@ -8,6 +8,7 @@ pub mod edns;
 pub mod header;
 pub mod message;
 pub mod name;
+pub mod normalise;
 pub mod query;
 pub mod reply;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use edns::{Edns, ExtendedError};
 pub use header::Header;
 pub use message::{Record, Records, Section};
 pub use name::Name;
+pub use normalise::Normalised;
 pub use query::{OwnedQuery, Query, Reject};
 pub use reply::{Owner, Reply};
 pub use zone::Zone;
@@ -36,6 +38,9 @@ pub enum WireError {
     /// A compression pointer does not point backwards.
     #[error("bad compression pointer")]
     BadPointer,
+    /// Records do not fit into a message.
+    #[error("message too long")]
+    MessageTooLong,
     /// A name is longer than 255 octets.
     #[error("name too long")]
     NameTooLong,

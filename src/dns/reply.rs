@@ -42,6 +42,7 @@ pub struct Reply {
     upstream_options: Vec<u8>,
     extended_errors: Vec<ExtendedError>,
     cluster_data: bool,
+    adopted: bool,
     sealed: bool,
 }
 
@@ -81,6 +82,7 @@ impl Reply {
         self.upstream_options.clear();
         self.extended_errors.clear();
         self.cluster_data = false;
+        self.adopted = false;
         self.sealed = false;
     }
 
@@ -124,6 +126,11 @@ impl Reply {
     /// Whether the reply was made from the cluster index.
     pub const fn is_cluster_data(&self) -> bool {
         self.cluster_data
+    }
+
+    /// Whether the reply is an upstream's message ([`Self::adopt`]).
+    pub const fn is_adopted(&self) -> bool {
+        self.adopted
     }
 
     /// Adds an extended error, sent if the client knows EDNS (RFC 8914).
@@ -302,6 +309,7 @@ impl Reply {
         }
         self.buf.extend_from_slice(&message[self.records_at..end]);
         self.flags |= header.bits & (Header::AA | Header::TC | Header::RA | Header::AD);
+        self.adopted = true;
         self.rcode = header.rcode();
         if let Some(opt) = opt {
             self.rcode.0 |= ((opt.ttl >> 24) as u16) << 4;
@@ -318,6 +326,12 @@ impl Reply {
     /// Takes the upstream's EDNS options from the reply.
     pub fn clear_upstream_options(&mut self) {
         self.upstream_options.clear();
+    }
+
+    /// Puts these EDNS options in the place of the upstream's.
+    pub fn set_upstream_options(&mut self, options: &[u8]) {
+        self.upstream_options.clear();
+        self.upstream_options.extend_from_slice(options);
     }
 
     /// Removes all records of the reply; response code and flags stay.

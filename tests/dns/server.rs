@@ -188,7 +188,7 @@ async fn no_zone_no_plugin_no_next() {
     assert_eq!(reply("c.example."), "Refused rd\n");
     assert_eq!(reply("x.b.example."), "Refused rd\n");
     assert_eq!(reply("x.a.example."), "ServFail rd\n");
-    let refused = "coredns_dns_responses_total{server=\"dns://127.0.0.1:0\",zone=\"dropped\",view=\"\",rcode=\"REFUSED\",plugin=\"\"}";
+    let refused = "coredns_dns_responses_total{plugin=\"\",rcode=\"REFUSED\",server=\"dns://127.0.0.1:0\",view=\"\",zone=\"dropped\"}";
     assert_eq!(server.metric(refused), Some(2.0), "{}", server.metrics());
 }
 
@@ -236,7 +236,10 @@ async fn a_panic_is_a_servfail_and_the_server_serves_on() {
     }
     assert_eq!(first_address(server.addr(), "x.example."), "10.0.0.1");
     assert_eq!(server.metric("coredns_panics_total"), Some(6.0));
-    assert_eq!(server.metric("portolan_pending_queries"), Some(0.0));
+    // A query counts as pending until its reply is sent.
+    while server.metric("portolan_pending_queries") != Some(0.0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let dropped = question("drop.example.", RecordType::A);
     assert_eq!(
         client::exchange_udp(server.addr(), &dropped, Duration::from_millis(200)),
@@ -266,7 +269,7 @@ async fn early_rejects_and_edns() {
         None
     );
     let badvers = ask(server.addr(), &with_opt(base.clone(), 512, 1 << 16, b""));
-    assert_eq!(badvers.metadata.response_code, ResponseCode::BADVERS);
+    assert_eq!(u16::from(badvers.metadata.response_code), 16, "BADVERS");
     // Longer than 512 octets: CoreDNS cuts it and says FORMERR.
     let padding = [&[0, 12, 2, 88][..], &[0; 600]].concat();
     let long = ask(server.addr(), &with_opt(base.clone(), 1232, 0, &padding));

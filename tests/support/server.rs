@@ -66,7 +66,7 @@ pub fn configure(
     process: &Arc<Process>,
     text: &str,
 ) -> Configuration {
-    let mut corefile = corefile::parse("Corefile", text).unwrap();
+    let mut corefile = corefile::parse("Corefile", text, &|_| None).unwrap();
     portolan::plugins::legacy::modernise(&mut corefile);
     match Configuration::build(&corefile, table, process, 53) {
         Ok(configuration) => configuration,

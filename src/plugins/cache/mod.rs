@@ -1,12 +1,448 @@
-//! `cache`: caches answers from elsewhere.
+#![doc = include_str!("README.md")]
+
+mod classify;
+mod config;
+mod entry;
+mod metrics;
+mod refresh;
+mod store;
+#[cfg(test)]
+mod tests;
 
 use crate::corefile::Error;
-use crate::plugin::Setup;
+use crate::dns::{ExtendedError, Header, Normalised, Opcode, Query, Rcode, RecordType, Reply};
+use crate::dns::{Zone, edns};
+use crate::plugin::{Context, Outcome, Plugin, Setup, Step};
+use classify::{Kind, classify};
+use config::{Class, Settings};
+use entry::{Entry, Facts, Ttl};
+use metrics::Metrics;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+use store::{Found, Store};
 
-/// Builds the plugin from its occurrences in a server block.
+/// Builds the plugin from its occurrence in a server block.
 ///
 /// # Errors
 /// Points at what is wrong in the Corefile.
 pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
-    Err(setup.directives[0].error("not built yet"))
+    let settings = Settings::read(setup.only_one()?, &setup.block.zones)?;
+    let block: Vec<&str> = setup.block.zones.iter().map(Zone::text).collect();
+    let identity = format!("{} {} {settings:?}", setup.block.server, block.join(","));
+    let state = setup
+        .process
+        .shared
+        .get_or(&identity, || State::new(&settings));
+    let metrics = Metrics::new(
+        &setup.process.metrics,
+        &setup.block.server,
+        &settings.zones_label(),
+        &state,
+    );
+    let runtime = setup.process.runtime.clone();
+    setup.add(Cache(Arc::new(Inner {
+        settings,
+        state,
+        metrics,
+        runtime,
+    })));
+    Ok(())
+}
+
+/// What survives a reload that leaves the settings as they are.
+#[derive(Debug)]
+struct State {
+    success: Store,
+    denial: Store,
+    hasher: foldhash::quality::RandomState,
+    /// Where the milliseconds of entries start.
+    epoch: Instant,
+    refreshes: Arc<tokio::sync::Semaphore>,
+}
+
+impl State {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            success: Store::new(settings.success.capacity),
+            denial: Store::new(settings.denial.capacity),
+            hasher: foldhash::quality::RandomState::default(),
+            epoch: Instant::now(),
+            refreshes: Arc::new(tokio::sync::Semaphore::new(crate::limits::CACHE_REFRESHES)),
+        }
+    }
+}
+
+/// What replies are told apart by (CA-4): the name in lower case, and type, class, DO and CD bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key<'k> {
+    name: &'k [u8],
+    question: (u16, u16, u8),
+}
+
+impl<'k> Key<'k> {
+    #[inline]
+    fn new(query: &'k Query<'_>) -> Self {
+        let bits = u8::from(query.dnssec_ok()) | u8::from(query.header().has(Header::CD)) << 1;
+        Self {
+            name: query.name().wire(),
+            question: (query.qtype().0, query.qclass().0, bits),
+        }
+    }
+
+    #[inline]
+    fn hash(&self, state: &impl BuildHasher) -> u64 {
+        let (qtype, qclass, bits) = self.question;
+        let mut hasher = state.build_hasher();
+        hasher.write(self.name);
+        hasher.write_u64(u64::from(qtype) | u64::from(qclass) << 16 | u64::from(bits) << 32);
+        hasher.finish()
+    }
+}
+
+/// How a reply comes to be taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    /// A client's question that missed.
+    Missed,
+    /// A question asked ahead of expiry.
+    Ahead,
+    /// A question asked because the entry was stale: only some replies may take its place.
+    Stale,
+}
+
+/// The plugin.
+struct Cache(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    state: Arc<State>,
+    metrics: Metrics,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Plugin for Cache {
+    fn name(&self) -> &'static str {
+        "cache"
+    }
+
+    fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
+        let inner = &self.0;
+        if !inner.is_in_zones(&cx.query) {
+            return Step::Next;
+        }
+        inner.metrics.requests.add(cx.shard, 1);
+        let Some(found) = inner.look_up(cx) else {
+            inner.metrics.misses.add(cx.shard, 1);
+            return Step::Next;
+        };
+        found.visit();
+        let age = found.age(cx.received);
+        if age < found.lifetime() {
+            if inner.settings.prefetch.amount > 0 && inner.is_due(&found, cx.received) {
+                refresh::spawn(inner, cx, &found, false);
+            }
+            let ttl = Ttl::Aged(if inner.settings.keep_ttl { 0 } else { age });
+            inner.write(&cx.query, &found, reply, ttl);
+            return Step::Done(Outcome::Written);
+        }
+        match inner.settings.stale.verify {
+            Some(timeout) => {
+                if let Some(answer) = refresh::verify(inner, cx, &found, timeout) {
+                    return Step::Wait(answer);
+                }
+            }
+            None => refresh::spawn(inner, cx, &found, true),
+        }
+        inner.metrics.served_stale.add(cx.shard, 1);
+        inner.write_stale(&cx.query, &found, reply);
+        Step::Done(Outcome::Written)
+    }
+
+    fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
+        let inner = &self.0;
+        if *outcome != Outcome::Written || !inner.is_in_zones(&cx.query) {
+            return;
+        }
+        if reply.is_cluster_data() {
+            inner.cap(reply);
+        } else {
+            inner.take_in(cx, reply, Intake::Missed, None);
+        }
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn is_in_zones(&self, query: &Query<'_>) -> bool {
+        let zones = &self.settings.zones;
+        zones.iter().any(|zone| zone.contains(query.name()))
+    }
+
+    /// Milliseconds of the store's clock.
+    fn millis(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.state.epoch);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The entry that answers the query (CA-15, CA-20).
+    #[inline]
+    fn look_up(&self, cx: &Context<'_>) -> Option<Found> {
+        if !is_question(&cx.query) {
+            return None;
+        }
+        let (now, stale) = (cx.received, &self.settings.stale);
+        let key = Key::new(&cx.query);
+        let hash = key.hash(&self.state.hasher);
+        let success = || {
+            let found = self.state.success.find(hash, &key);
+            found.filter(|entry| entry.is_servable(now, stale.window))
+        };
+        let hit = |found: Found| {
+            self.metrics.hits_success.add(cx.shard, 1);
+            Some(found)
+        };
+        if stale.prefer_positive
+            && let Some(found) = success()
+            && found.answering
+        {
+            return hit(found);
+        }
+        let Some(denial) = self.state.denial.find(hash, &key) else {
+            return success().and_then(hit);
+        };
+        // A failure says nothing of what was known before it, and is never served stale.
+        let failure = matches!(denial.rcode(), Rcode::SERVFAIL | Rcode::NOTIMP);
+        let window = if failure { 0 } else { stale.window };
+        if !denial.is_servable(now, window) {
+            return success().and_then(hit);
+        }
+        if failure && let Some(found) = success() {
+            return hit(found);
+        }
+        self.metrics.hits_denial.add(cx.shard, 1);
+        Some(denial)
+    }
+
+    /// Whether the entry is popular, and near its end (CA-18). Counts the hit.
+    fn is_due(&self, entry: &Entry, now: Instant) -> bool {
+        let prefetch = &self.settings.prefetch;
+        let popular = entry.count_hit(self.millis(now), prefetch.gap, prefetch.amount);
+        let share = u64::from(entry.lifetime()) * u64::from(prefetch.percentage);
+        popular && u64::from(entry.remaining(now)) <= share.div_ceil(100)
+    }
+
+    #[inline]
+    fn write(&self, query: &Query<'_>, entry: &Entry, reply: &mut Reply, ttl: Ttl) {
+        entry.write(reply, ttl, wants_ad(query));
+        if entry.rcode() == Rcode::SERVFAIL {
+            reply.add_extended_error(ExtendedError::new(ExtendedError::CACHED_ERROR, ""));
+        }
+    }
+
+    fn write_stale(&self, query: &Query<'_>, entry: &Entry, reply: &mut Reply) {
+        let ttl = match self.settings.stale.ttl {
+            // CoreDNS: without a TTL of its own, `keepttl` holds for stale records too.
+            0 if self.settings.keep_ttl => Ttl::Aged(0),
+            ttl => Ttl::Fixed(ttl),
+        };
+        self.write(query, entry, reply, ttl);
+        let code = match entry.rcode() {
+            Rcode::NXDOMAIN => ExtendedError::STALE_NXDOMAIN_ANSWER,
+            _ => ExtendedError::STALE_ANSWER,
+        };
+        reply.add_extended_error(ExtendedError::new(code, ""));
+    }
+
+    /// Lowers TTLs to the maximum, and changes nothing else.
+    fn cap(&self, reply: &mut Reply) {
+        let negative = reply.rcode() != Rcode::NOERROR || reply.counts()[0] == 0;
+        let class = if negative {
+            &self.settings.denial
+        } else {
+            &self.settings.success
+        };
+        let max = class.max_ttl;
+        reply.map_ttls(|ttl| ttl.min(max));
+    }
+
+    /// Takes a reply from the plugins behind: bounds its TTLs, stores it where it may be stored,
+    /// and makes it what a hit would have given. Gives whether it may take the place of a stale
+    /// entry; one that may not is left out of the store (but see `prefer_positive`).
+    fn take_in(
+        &self,
+        cx: &Context<'_>,
+        reply: &mut Reply,
+        intake: Intake,
+        old: Option<&Entry>,
+    ) -> bool {
+        let query = &cx.query;
+        let kind = if is_question(query) {
+            classify(query, reply)
+        } else {
+            Kind::Other
+        };
+        let refreshed = if self.settings.stale.prefer_positive {
+            kind == Kind::Success { answering: true }
+        } else {
+            !matches!(kind, Kind::Other | Kind::Failure)
+        };
+        keep_errors_only(reply);
+        if !wants_ad(query) {
+            reply.set_flag(Header::AD, false);
+        }
+        if reply.is_cluster_data() {
+            self.cap(reply);
+            return refreshed;
+        }
+        if intake == Intake::Stale && !refreshed && !self.settings.stale.prefer_positive {
+            return false;
+        }
+        match kind {
+            Kind::Other => self.cap(reply),
+            _ if !is_same_question(query, reply) => self.metrics.drops.add(cx.shard, 1),
+            _ => self.store(cx, reply, kind, old),
+        }
+        refreshed
+    }
+
+    fn store(&self, cx: &Context<'_>, reply: &mut Reply, kind: Kind, old: Option<&Entry>) {
+        let denial = matches!(kind, Kind::Denial | Kind::Failure);
+        let class: &Class = if denial {
+            &self.settings.denial
+        } else {
+            &self.settings.success
+        };
+        let bound = |ttl| match kind {
+            Kind::Failure => self.settings.servfail.min(ttl),
+            _ => class.clamp(ttl),
+        };
+        let Ok(mut records) = Normalised::of_reply(reply) else {
+            // Malformed rdata of a known type, or too long in full: the client may know better.
+            self.metrics.drops.add(cx.shard, 1);
+            reply.map_ttls(bound);
+            return;
+        };
+        records.map_ttls(bound);
+        let lifetime = match kind {
+            Kind::Failure => self.settings.servfail,
+            Kind::Delegation => class.clamp(config::SHORT_TTL),
+            _ => {
+                let least = records.walk().map(|record| record.ttl).min();
+                least.unwrap_or_else(|| class.clamp(config::SHORT_TTL))
+            }
+        };
+        records.replace(reply);
+        if lifetime == 0 || !class.stores(cx.query.name()) {
+            return;
+        }
+        let answering = kind == Kind::Success { answering: true };
+        let kept = if reply.is_adopted() {
+            Header::RA | Header::AD
+        } else {
+            Header::AA | Header::RA | Header::AD
+        };
+        let flags = [Header::AA, Header::RA, Header::AD]
+            .into_iter()
+            .filter(|&flag| kept & flag != 0 && reply.has_flag(flag))
+            .fold(0, |flags, flag| flags | flag);
+        let facts = Facts {
+            flags,
+            rcode: reply.rcode(),
+            answering,
+            options: &stored_options(reply),
+            lifetime,
+        };
+        let key = Key::new(&cx.query);
+        let Some(entry) = Entry::new(&key, &records, &facts, cx.received) else {
+            self.metrics.oversize.add(cx.shard, 1);
+            return;
+        };
+        if let Some(old) = old {
+            entry.inherit_hits(old);
+        }
+        self.insert(cx, key, Arc::new(entry), denial);
+    }
+
+    fn insert(&self, cx: &Context<'_>, key: Key<'_>, entry: Arc<Entry>, denial: bool) {
+        let (now, window) = (cx.received, self.settings.stale.window);
+        let prefer_positive = self.settings.stale.prefer_positive;
+        let hash = key.hash(&self.state.hasher);
+        if denial {
+            if self.state.denial.insert(hash, entry, now, window) {
+                self.metrics.evictions_denial.add(cx.shard, 1);
+            }
+            return;
+        }
+        let answering = entry.answering;
+        if prefer_positive && !answering {
+            let known = self.state.success.find(hash, &key);
+            if known.is_some_and(|known| known.answering && known.is_servable(now, window)) {
+                return;
+            }
+        }
+        if self.state.success.insert(hash, entry, now, window) {
+            self.metrics.evictions_success.add(cx.shard, 1);
+        }
+        // It is the newest that is known of the name (CA-15).
+        if answering || !prefer_positive {
+            self.state.denial.remove(hash, &key);
+        }
+    }
+}
+
+/// Whether the message is a question that can have a stored answer (CA-7).
+#[inline]
+fn is_question(query: &Query<'_>) -> bool {
+    query.header().opcode() == Opcode::QUERY
+        && !matches!(query.qtype(), RecordType::AXFR | RecordType::IXFR)
+}
+
+/// Whether the client wants to know of authenticated data (RFC 6840 §5.7).
+#[inline]
+fn wants_ad(query: &Query<'_>) -> bool {
+    query.dnssec_ok() || query.header().has(Header::AD)
+}
+
+/// Whether the reply carries the query's question.
+fn is_same_question(query: &Query<'_>, reply: &Reply) -> bool {
+    let question = reply.message().get(12..reply.records_offset());
+    question.is_some_and(|question| question.eq_ignore_ascii_case(query.question()))
+}
+
+fn errors_of(options: &[u8]) -> impl Iterator<Item = &[u8]> {
+    edns::options(options)
+        .filter(|(code, _)| *code == edns::option::EXTENDED_ERROR)
+        .map(|(_, data)| data)
+}
+
+fn push_error(out: &mut Vec<u8>, data: [&[u8]; 2]) {
+    let len = (data[0].len() + data[1].len()) as u16;
+    out.extend_from_slice(&edns::option::EXTENDED_ERROR.to_be_bytes());
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(data[0]);
+    out.extend_from_slice(data[1]);
+}
+
+/// Removes what an upstream said with EDNS, but extended errors: the rest is from hop to hop.
+fn keep_errors_only(reply: &mut Reply) {
+    if reply.upstream_options().is_empty() {
+        return;
+    }
+    let mut errors = Vec::new();
+    for data in errors_of(reply.upstream_options()) {
+        push_error(&mut errors, [data, &[]]);
+    }
+    reply.set_upstream_options(&errors);
+}
+
+/// The options to store: all extended errors of the reply.
+fn stored_options(reply: &Reply) -> Vec<u8> {
+    let mut errors = reply.upstream_options().to_vec();
+    for error in reply.extended_errors() {
+        // Texts are the server's own, or from the Corefile; the longest fits an option.
+        let text = &error.text.as_bytes()[..error.text.floor_char_boundary(1024)];
+        push_error(&mut errors, [&error.code.to_be_bytes(), text]);
+    }
+    errors
 }

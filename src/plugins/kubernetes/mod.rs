@@ -1,6 +1,7 @@
 //! `kubernetes`: answers for services and pods of the cluster.
 
 pub mod object;
+pub mod source;
 
 use crate::corefile::Error;
 use crate::plugin::Setup;
