@@ -114,20 +114,29 @@ impl UdpPool {
     fn lease(&self, query: &mut [u8], reused: impl FnOnce(bool)) -> Result<Lease, ExchangeError> {
         let now = Instant::now();
         let mut sockets = self.lock();
-        let mut lease = self.enter_some(&mut sockets, query, UPSTREAM_UDP_TARGET, now);
-        if lease.is_none() && sockets.len() < UPSTREAM_UDP_SOCKETS {
-            let reading = self.open()?;
-            lease = reading.enter(query, UPSTREAM_UDP_IN_FLIGHT);
-            sockets.push(reading);
-            reused(false);
-        } else {
+        if let Some(lease) = self.enter_some(&mut sockets, query, UPSTREAM_UDP_TARGET, now) {
             reused(true);
+            return Ok(lease);
         }
-        lease
-            .or_else(|| self.enter_some(&mut sockets, query, UPSTREAM_UDP_IN_FLIGHT, now))
-            .ok_or(ExchangeError::Busy {
-                remote: self.remote,
-            })
+        let mut error = ExchangeError::Busy {
+            remote: self.remote,
+        };
+        if sockets.len() < UPSTREAM_UDP_SOCKETS {
+            match self.open() {
+                Ok(reading) => {
+                    sockets.push(Arc::clone(&reading));
+                    if let Some(lease) = reading.enter(query, UPSTREAM_UDP_IN_FLIGHT) {
+                        reused(false);
+                        return Ok(lease);
+                    }
+                }
+                // Out of file descriptors, for one: the open sockets have to do.
+                Err(failure) => error = failure,
+            }
+        }
+        let lease = self.enter_some(&mut sockets, query, UPSTREAM_UDP_IN_FLIGHT, now);
+        reused(lease.is_some());
+        lease.ok_or(error)
     }
 
     /// Puts `query` in flight on one of some sockets: two at random, and the newest one, which is
@@ -276,6 +285,8 @@ impl Socket {
                 }
                 Err(error) => return self.fail((&error).into()),
             }
+            // A flood of datagrams must not keep the thread.
+            tokio::task::coop::consume_budget().await;
         }
     }
 

@@ -6,7 +6,7 @@ use portolan::dns::{Rcode, RecordType, Reply};
 use portolan::plugin::{Chain, Context, Outcome, Plugin, Step, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::sleep;
@@ -53,12 +53,15 @@ async fn relay(server: SocketAddr, circling: Arc<AtomicBool>) -> SocketAddr {
     addr
 }
 
-/// Lets `chain` answer what comes to `socket`.
-fn serve(socket: UdpSocket, chain: Arc<Chain>) {
+/// Lets `chain` answer what comes to `socket`, and counts it.
+fn serve(socket: UdpSocket, chain: Arc<Chain>) -> Arc<AtomicUsize> {
     let socket = Arc::new(socket);
+    let received = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&received);
     tokio::spawn(async move {
         let mut buf = [0; 2048];
         while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            count.fetch_add(1, SeqCst);
             let (socket, chain, packet) =
                 (Arc::clone(&socket), Arc::clone(&chain), buf[..len].to_vec());
             tokio::spawn(async move {
@@ -67,6 +70,7 @@ fn serve(socket: UdpSocket, chain: Arc<Chain>) {
             });
         }
     });
+    received
 }
 
 async fn start(circling: &Arc<AtomicBool>, zone: &'static str) -> TestBlock {
@@ -116,6 +120,38 @@ async fn a_loop_is_cut_and_mended() {
         assert_eq!(gauge(&block, zone), 0.0);
         assert_eq!(block.udp(outside).await.rcode(), Rcode::NXDOMAIN);
     }
+}
+
+/// A block that forwards everything to itself, and how many queries came to it.
+async fn start_ourselves(directives: &str) -> (TestBlock, Arc<AtomicUsize>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = socket.local_addr().unwrap();
+    let builder = Builder {
+        port: server.port(),
+        ..Builder::default()
+    };
+    let text = format!("{directives}\nforward . {server}");
+    let block = builder.build(&text).unwrap();
+    let received = serve(socket, Arc::clone(&block.chain));
+    block.serve().await;
+    (block, received)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forwards_to_itself_is_a_loop() {
+    let (block, received) = start_ourselves("loop").await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(gauge(&block, "."), 1.0);
+    assert_eq!(received.load(SeqCst), 3, "the third sighting ends it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_that_comes_back_joins_itself() {
+    let (block, received) = start_ourselves("").await;
+    let answer = block.udp(query(1, "www.example.org", RecordType::A)).await;
+    assert_eq!(answer.rcode(), Rcode::SERVFAIL);
+    let probes_and_attempts = received.load(SeqCst);
+    assert!(probes_and_attempts < 10, "{probes_and_attempts} queries");
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,3 +50,27 @@ fn is_ourselves(to: SocketAddr, bind: &[IpAddr], port: u16) -> bool {
     let listens = |ip: &IpAddr| ip.is_unspecified() || *ip == to.ip();
     to.ip().is_loopback() && to.port() == port && (bind.is_empty() || bind.iter().any(listens))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_addresses() {
+        for (to, bind, expected) in [
+            ("127.0.0.1:53", &[][..], true),
+            ("[::1]:53", &[], true),
+            ("127.0.0.53:53", &[], true),
+            ("127.0.0.1:5353", &[], false),
+            ("10.0.0.1:53", &[], false),
+            ("127.0.0.1:53", &["10.0.0.1"], false),
+            ("127.0.0.1:53", &["10.0.0.1", "127.0.0.1"], true),
+            ("127.0.0.1:53", &["0.0.0.0"], true),
+        ] {
+            let bind: Vec<IpAddr> = bind.iter().map(|ip| ip.parse().unwrap()).collect();
+            let found = is_ourselves(to.parse().unwrap(), &bind, 53);
+            assert_eq!(found, expected, "{to} {bind:?}");
+        }
+    }
+}

@@ -91,8 +91,9 @@ impl Peer {
         self.durations.observe(took, rcode);
     }
 
-    /// Probes the upstream in the background until it answers, unless that is being done.
-    pub(super) fn check(self: &Arc<Self>) {
+    /// Probes the upstream in the background until it answers, unless that is being done. That it
+    /// is down, with more than `max_fails` failed probes, is logged once, and that it is back.
+    pub(super) fn check(self: &Arc<Self>, max_fails: u32) {
         if self.probing.swap(true, SeqCst) {
             return;
         }
@@ -101,18 +102,26 @@ impl Peer {
         tokio::spawn(async move {
             // Ends when no configuration refers to the upstream any more.
             while let Some(peer) = peer.upgrade() {
+                let to = peer.upstream.remote();
                 match peer.ask_probe().await {
                     Ok(()) => {
-                        peer.fails.store(0, SeqCst);
+                        if peer.fails.swap(0, SeqCst) > max_fails {
+                            tracing::info!(target: "plugin/forward", "upstream {to} is up again");
+                        }
                         peer.probing.store(false, SeqCst);
                         return;
                     }
                     Err(error) => {
-                        // Saturates: the task is the only writer.
+                        // The task is the only writer.
                         let fails = peer.fails.load(SeqCst).saturating_add(1);
                         peer.fails.store(fails, SeqCst);
                         peer.failures.inc();
-                        tracing::debug!(target: "plugin/forward", "probe failed: {error}");
+                        if fails == max_fails.saturating_add(1) {
+                            tracing::warn!(
+                                target: "plugin/forward",
+                                "upstream {to} is down: {fails} probes failed, the last one with {error}"
+                            );
+                        }
                     }
                 }
                 drop(peer);

@@ -1,7 +1,7 @@
 //! The element of the chain: which queries are forwarded, and what the client gets back.
 
 use super::coalesce::Key;
-use super::stanza::{Answered, Stanza};
+use super::stanza::{Answered, Stanza, rcode};
 use crate::dns::{ExtendedError, Header, Name, Opcode, Rcode, Reply};
 use crate::plugin::{Context, Outcome, OwnedContext, Plugin, Step};
 use crate::upstream::{Cause, ExchangeError};
@@ -119,9 +119,9 @@ async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outco
 /// FW-19: whether the answer is one that the next stanza is to be asked about.
 fn hands_on(stanza: &Stanza, message: &[u8]) -> bool {
     let header = Header::read(message).unwrap_or_default();
-    let no_data =
-        header.rcode() == Rcode::NOERROR && header.counts[1] == 0 && !header.has(Header::TC);
-    stanza.config.next.contains(&header.rcode()) || (stanza.config.next_on_nodata && no_data)
+    let rcode = rcode(message);
+    let no_data = rcode == Rcode::NOERROR && header.counts[1] == 0 && !header.has(Header::TC);
+    stanza.config.next.contains(&rcode) || (stanza.config.next_on_nodata && no_data)
 }
 
 fn next_forwards(cx: &OwnedContext) -> bool {

@@ -4,7 +4,7 @@ use super::coalesce::Coalescer;
 use super::config::Config;
 use super::peer::Peer;
 use crate::dns::header::HEADER_LEN;
-use crate::dns::{Header, Query, Records};
+use crate::dns::{Header, Query, Rcode, RecordType, Records};
 use crate::metrics::Counter;
 use crate::plugin::{Process, Transport};
 use crate::upstream::{ExchangeError, Protocol, protocol};
@@ -24,6 +24,7 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Stanza {
     pub(super) config: Config,
     pub(super) behind_cache: bool,
+    /// At least one: a stanza without upstreams is no valid configuration.
     pub(super) peers: Box<[Arc<Peer>]>,
     pub(super) in_flight: AtomicUsize,
     pub(super) coalescer: Arc<Coalescer<Answered>>,
@@ -128,8 +129,8 @@ impl Stanza {
             match self.attempt(peer, &mut query, protocol, limit).await {
                 Ok(message) => {
                     answered += 1;
-                    let rcode = Header::read(&message).unwrap_or_default().rcode();
-                    let done = !config.failover.contains(&rcode) || answered >= self.peers.len();
+                    let fails_over = config.failover.contains(&rcode(&message));
+                    let done = !fails_over || answered >= self.peers.len();
                     reply = Some(message);
                     if done || last_resort {
                         break;
@@ -143,7 +144,7 @@ impl Stanza {
                         break;
                     }
                     if config.max_fails > 0 {
-                        peer.check();
+                        peer.check(config.max_fails);
                     }
                     failed += 1;
                     if last_resort {
@@ -207,8 +208,7 @@ impl Stanza {
         let asked = Instant::now();
         let timeout = self.config.read_timeout;
         let message = peer.upstream.exchange(query, protocol, timeout).await?;
-        let header = Header::read(&message).unwrap_or_default();
-        peer.observe(asked.elapsed(), header.rcode());
+        peer.observe(asked.elapsed(), rcode(&message));
         let well_formed = is_well_formed(&message);
         match protocol {
             Protocol::Udp if message.len() > limit || !well_formed => Ok(truncated(&message)),
@@ -218,6 +218,15 @@ impl Stanza {
             _ => Ok(message),
         }
     }
+}
+
+/// The response code of a well formed message, with the eight bits that EDNS adds (RFC 6891 §6.1.3).
+pub(super) fn rcode(message: &[u8]) -> Rcode {
+    let header = Header::read(message).unwrap_or_default();
+    let records = Records::new(message).into_iter().flatten().flatten();
+    let mut options = records.filter(|record| record.rtype == RecordType::OPT);
+    let upper = options.next().map_or(0, |opt| (opt.ttl >> 24) as u16);
+    Rcode(upper << 4 | header.rcode().0)
 }
 
 fn is_well_formed(message: &[u8]) -> bool {

@@ -88,7 +88,8 @@ async fn upstreams_are_down_after_the_third_failed_probe_and_come_back() {
     assert_eq!(block.udp(example()).await.rcode(), Rcode::SERVFAIL);
     // The first probe left with the first failure, 2 s ago; probes take 1 s and follow 0.5 s later.
     assert_eq!(block.metric(&failures), 1.0);
-    sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(block.metric(&failures), 2.0);
     let start = Instant::now();
     let answer = block.udp(example()).await;
     assert!(answer.error().ends_with("i/o timeout"), "still tried");
@@ -112,6 +113,11 @@ async fn upstreams_are_down_after_the_third_failed_probe_and_come_back() {
     let seen = upstream.seen().len();
     sleep(Duration::from_secs(60)).await;
     assert_eq!(upstream.seen().len(), seen, "no probes while all is well");
+
+    works.store(false, SeqCst);
+    block.udp(example()).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(block.udp(example()).await.error(), "no healthy proxies");
 }
 
 #[tokio::test(start_paused = true)]
