@@ -9,6 +9,7 @@ mod deploy;
 mod documents;
 mod forward;
 mod r#loop;
+mod manifests;
 mod pod_view;
 mod real_cluster;
 mod reload;
