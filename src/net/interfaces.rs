@@ -53,6 +53,8 @@ fn address(address: *const libc::sockaddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     #[test]
     fn the_loopback_interface() {
         let addresses = super::addresses().unwrap();

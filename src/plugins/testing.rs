@@ -14,9 +14,10 @@ use crate::plugin::chain::Flow;
 use crate::plugin::{
     Block, Chain, Client, Context, Control, Hooks, Outcome, Plugin, Process, Setup, Step, Transport,
 };
+use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -39,6 +40,7 @@ impl Rig {
 
     /// The block `.:53` of a process with this Corefile.
     pub fn with_corefile(corefile: Option<std::path::PathBuf>) -> Self {
+        subscribe();
         let (mut process, control) = Process::new(runtime(), 2);
         process.corefile = corefile;
         Self {
@@ -390,18 +392,23 @@ pub fn wire(text: &str) -> Vec<u8> {
     Name::from_text(text).unwrap().wire().to_vec()
 }
 
-/// Collects the log lines of this thread while it lives.
-pub struct Logs {
-    lines: Arc<Mutex<Vec<u8>>>,
-    _guard: tracing::subscriber::DefaultGuard,
+thread_local! {
+    /// The log lines of this thread, while somebody collects them.
+    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-#[derive(Clone)]
-struct Writer(Arc<Mutex<Vec<u8>>>);
+/// Collects the log lines of this thread while it lives.
+pub struct Logs(());
+
+struct Writer;
 
 impl Write for Writer {
     fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(data);
+        LINES.with_borrow_mut(|lines| {
+            if let Some(lines) = lines {
+                lines.extend_from_slice(data);
+            }
+        });
         Ok(data.len())
     }
 
@@ -410,25 +417,37 @@ impl Write for Writer {
     }
 }
 
-impl Logs {
-    pub fn start() -> Self {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let writer = Writer(Arc::clone(&lines));
+/// One subscriber for all threads: those that come and go with a test would miss lines that
+/// another thread logs for the first time just then.
+fn subscribe() {
+    static SUBSCRIBED: Once = Once::new();
+    SUBSCRIBED.call_once(|| {
         let subscriber = tracing_subscriber::fmt()
             .without_time()
             .with_max_level(tracing::Level::DEBUG)
-            .with_writer(move || writer.clone())
+            .with_writer(|| Writer)
             .finish();
-        Self {
-            lines,
-            _guard: tracing::subscriber::set_default(subscriber),
-        }
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+}
+
+impl Logs {
+    pub fn start() -> Self {
+        subscribe();
+        LINES.set(Some(Vec::new()));
+        Self(())
     }
 
     /// The lines since the last call: `LEVEL target: text`.
     pub fn take(&self) -> Vec<String> {
-        let data = std::mem::take(&mut *self.lines.lock().unwrap());
+        let data = LINES.replace(Some(Vec::new())).unwrap_or_default();
         let text = String::from_utf8(data).unwrap();
         text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        LINES.set(None);
     }
 }

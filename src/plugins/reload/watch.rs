@@ -101,8 +101,11 @@ impl Watch {
                 () = stopper.0.notified() => return,
                 _ = ticks.tick() => {}
                 () = events.changed() => {
-                    tokio::time::sleep(SETTLE).await;
-                    events.forget();
+                    tokio::select! {
+                        biased;
+                        () = stopper.0.notified() => return,
+                        () = tokio::time::sleep(SETTLE) => events.forget(),
+                    }
                 }
             }
             self.look(&mut state, &reloader, &metrics).await;

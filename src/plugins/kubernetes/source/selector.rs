@@ -194,7 +194,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_selector() {
-        for text in [",", "a,", "=b", "a b", "a in b", "a in (b", "a in (b c)", "a>x", "a=b=c"] {
+        for text in [
+            ",",
+            "a,",
+            "=b",
+            "a b",
+            "a in b",
+            "a in (b",
+            "a in (b c)",
+            "a>x",
+            "a=b=c",
+        ] {
             Selector::parse(text).unwrap_err();
         }
     }

@@ -11,11 +11,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-pub(super) fn list(
-    kind: Kind,
-    body: &[u8],
-    each: &mut dyn FnMut(Item<'_>),
-) -> Result<Page, Error> {
+pub(super) fn list(kind: Kind, body: &[u8], each: &mut dyn FnMut(Item<'_>)) -> Result<Page, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let page = deserializer.deserialize_map(List { kind, each })?;
     deserializer.end()?;
@@ -92,7 +88,10 @@ pub(crate) fn read<'a, D: Deserializer<'a>>(
     let object = match kind {
         Kind::Namespace => Object::Namespace,
         Kind::Service => {
-            let (spec, status) = (json.spec.unwrap_or_default(), json.status.unwrap_or_default());
+            let (spec, status) = (
+                json.spec.unwrap_or_default(),
+                json.status.unwrap_or_default(),
+            );
             service(&spec, &status)
         }
         Kind::EndpointSlice => {

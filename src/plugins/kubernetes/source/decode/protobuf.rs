@@ -13,11 +13,7 @@ use crate::plugins::kubernetes::object::{Kind, Object, Port};
 
 const MAGIC: &[u8] = b"k8s\0";
 
-pub(super) fn list(
-    kind: Kind,
-    body: &[u8],
-    each: &mut dyn FnMut(Item<'_>),
-) -> Result<Page, Error> {
+pub(super) fn list(kind: Kind, body: &[u8], each: &mut dyn FnMut(Item<'_>)) -> Result<Page, Error> {
     let mut page = Page::default();
     let mut fields = Fields::new(unwrap(body)?);
     while let Some(field) = fields.next()? {

@@ -218,7 +218,10 @@ impl Watch {
     pub(super) async fn changed(&mut self, longest: Duration) {
         if self.watcher.is_none() {
             tokio::time::sleep(longest).await;
-        } else if tokio::time::timeout(longest, self.changes.recv()).await.is_err() {
+        } else if tokio::time::timeout(longest, self.changes.recv())
+            .await
+            .is_err()
+        {
             self.renew();
         }
     }

@@ -58,7 +58,12 @@ impl Manifests {
             "Manifest files that could not be read.",
             Vec::new(),
         );
-        let kinds = [Kind::Namespace, Kind::Service, Kind::EndpointSlice, Kind::Pod];
+        let kinds = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::EndpointSlice,
+            Kind::Pod,
+        ];
         let quarantine = kinds.map(|kind| (kind, Quarantine::new(kind, metrics)));
         Ok(Self {
             files: Files::new(paths, errors, quarantine.into()),
