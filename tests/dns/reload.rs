@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-fn corefile(port: u16, ttl: u32, round: u32) -> String {
+fn corefile([port, outside]: [u16; 2], ttl: u32, round: u32) -> String {
     let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/cluster");
     format!(
         "# round {round}
@@ -19,11 +19,15 @@ fn corefile(port: u16, ttl: u32, round: u32) -> String {
         ttl {ttl}
     }}
     prometheus 127.0.0.1:0
+    forward . 127.0.0.1:{outside}
+    cache 30
+    loadbalance
+}}
+.:{outside} {{
+    bind 127.0.0.1
     template ANY ANY . {{
         rcode NXDOMAIN
     }}
-    cache 30
-    loadbalance
 }}
 "
     )
@@ -41,8 +45,8 @@ fn twenty_reloads_under_load_lose_no_query() {
     }
     let folder = tempfile::tempdir().unwrap();
     let conf = folder.path().join("Corefile");
-    let port = free_port();
-    fs::write(&conf, corefile(port, 30, 0)).unwrap();
+    let ports = [free_port(), free_port()];
+    fs::write(&conf, corefile(ports, 30, 0)).unwrap();
     let mut server = Portolan::start(&[], &conf, &[]);
     server.wait_for("Portolan-");
     let questions = folder.path().join("questions");
@@ -59,7 +63,7 @@ fn twenty_reloads_under_load_lose_no_query() {
             "-s",
             "127.0.0.1",
             "-p",
-            &port.to_string(),
+            &ports[0].to_string(),
             "-d",
             questions.to_str().unwrap(),
         ])
@@ -80,7 +84,7 @@ fn twenty_reloads_under_load_lose_no_query() {
     let (mut good, mut bad) = (0, 0);
     for round in 1..=20 {
         let broken = round % 2 == 0;
-        let text = corefile(port, 5 + round, round);
+        let text = corefile(ports, 5 + round, round);
         let text = if broken {
             text.replace("errors", "no_such_directive")
         } else {

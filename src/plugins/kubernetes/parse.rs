@@ -152,7 +152,6 @@ mod tests {
         let ip = |label: &str| pod_address(label.as_bytes()).map(|ip| ip.to_string());
         assert_eq!(ip("10-244-2-5").as_deref(), Some("10.244.2.5"));
         assert_eq!(ip("fd00-10--5").as_deref(), Some("fd00:10::5"));
-        assert_eq!(ip("1-2--3").as_deref(), None, "no IPv6 address either");
         for label in ["999-1-1-1", "1-2-3", "web", "", &"1-".repeat(40)] {
             assert_eq!(ip(label), None, "{label}");
         }
