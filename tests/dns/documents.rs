@@ -112,6 +112,24 @@ fn operations_list_every_limit() {
     }
 }
 
+/// Names in dashboards and alerts are names in the code (a histogram's series have suffixes).
+#[test]
+fn metrics_in_the_documents_exist() {
+    let code = rust(&root().join("src"));
+    let metric = Regex::new(r"\b(?:coredns|portolan|process)_[a-z_0-9]+[a-z0-9]\b").unwrap();
+    let mut count = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for name in metric.find_iter(&text).map(|found| found.as_str()) {
+            count += 1;
+            let family = name.strip_suffix("_bucket").unwrap_or(name);
+            let known = code.contains(&format!("\"{family}\""));
+            assert!(known, "{}: no {name}", document.display());
+        }
+    }
+    assert!(count > 20);
+}
+
 #[test]
 fn the_map_names_every_module() {
     let text = read("docs/architecture.md");

@@ -10,6 +10,7 @@ mod documents;
 mod forward;
 mod kube_source;
 mod r#loop;
+mod manifests;
 mod pod_view;
 mod real_cluster;
 mod reload;
