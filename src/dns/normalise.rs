@@ -397,3 +397,6 @@ impl Spelled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
