@@ -299,7 +299,8 @@ impl<'m> Writer<'m> {
         match shared {
             Some(label) => {
                 let target = self.known[usize::from(slots[label])];
-                self.out.extend_from_slice(&name.wire()[..name.offset(label)]);
+                self.out
+                    .extend_from_slice(&name.wire()[..name.offset(label)]);
                 self.out.extend_from_slice(&(0xc000 | target).to_be_bytes());
             }
             None => self.out.extend_from_slice(name.wire()),

@@ -50,10 +50,18 @@ fn text(records: &[HickoryRecord]) -> Vec<String> {
 fn names_of_the_question_follow_the_client() {
     let upstream = message([
         vec![
-            HickoryRecord::from_rdata(name("WWW.example.ORG."), 9, RData::CNAME(CNAME(name("Edge.Example.net.")))),
+            HickoryRecord::from_rdata(
+                name("WWW.example.ORG."),
+                9,
+                RData::CNAME(CNAME(name("Edge.Example.net."))),
+            ),
             HickoryRecord::from_rdata(name("Edge.Example.net."), 9, RData::A(A::new(192, 0, 2, 1))),
         ],
-        vec![HickoryRecord::from_rdata(name("EXAMPLE.org."), 9, RData::NS(NS(name("ns.Example.net."))))],
+        vec![HickoryRecord::from_rdata(
+            name("EXAMPLE.org."),
+            9,
+            RData::NS(NS(name("ns.Example.net."))),
+        )],
         vec![],
     ]);
     let records = Normalised::of_message(&upstream.to_vec().unwrap()).unwrap();
@@ -65,9 +73,15 @@ fn names_of_the_question_follow_the_client() {
             "Edge.Example.net. 9 IN A 192.0.2.1"
         ]
     );
-    assert_eq!(text(&got.authorities), ["eXample.Org. 9 IN NS ns.Example.net."]);
+    assert_eq!(
+        text(&got.authorities),
+        ["eXample.Org. 9 IN NS ns.Example.net."]
+    );
     // Three owners are pointers, and `Example.net` stands there once.
-    let count = wire.windows(11).filter(|w| w.eq_ignore_ascii_case(b"example\x03net")).count();
+    let count = wire
+        .windows(11)
+        .filter(|w| w.eq_ignore_ascii_case(b"example\x03net"))
+        .count();
     assert_eq!(count, 1);
 }
 
@@ -75,8 +89,16 @@ fn names_of_the_question_follow_the_client() {
 fn other_spellings_are_kept() {
     let upstream = message([
         vec![
-            HickoryRecord::from_rdata(name(QUESTION), 9, RData::PTR(PTR(name("Host.example.net.")))),
-            HickoryRecord::from_rdata(name(QUESTION), 9, RData::PTR(PTR(name("hOST.EXAMPLE.net.")))),
+            HickoryRecord::from_rdata(
+                name(QUESTION),
+                9,
+                RData::PTR(PTR(name("Host.example.net."))),
+            ),
+            HickoryRecord::from_rdata(
+                name(QUESTION),
+                9,
+                RData::PTR(PTR(name("hOST.EXAMPLE.net."))),
+            ),
         ],
         vec![],
         vec![],
@@ -160,13 +182,23 @@ fn what_grows_beyond_a_message_is_an_error() {
         }
     }
     wire[6..8].copy_from_slice(&count.to_be_bytes());
-    assert_eq!(Normalised::of_message(&wire), Err(WireError::MessageTooLong));
+    assert_eq!(
+        Normalised::of_message(&wire),
+        Err(WireError::MessageTooLong)
+    );
 }
 
 fn any_name() -> impl Strategy<Value = HickoryName> {
     let label = prop_oneof![
-        Just("www"), Just("WWW"), Just("example"), Just("Example"), Just("org"),
-        Just("net"), Just("a"), Just("A"), Just("b")
+        Just("www"),
+        Just("WWW"),
+        Just("example"),
+        Just("Example"),
+        Just("org"),
+        Just("net"),
+        Just("a"),
+        Just("A"),
+        Just("b")
     ];
     proptest::collection::vec(label, 0..5).prop_map(|labels| name(&(labels.join(".") + ".")))
 }
@@ -196,7 +228,11 @@ fn any_section() -> impl Strategy<Value = Vec<HickoryRecord>> {
 }
 
 fn lower(sections: [&[HickoryRecord]; 3]) -> Vec<String> {
-    sections.iter().flat_map(|s| text(s)).map(|t| t.to_ascii_lowercase()).collect()
+    sections
+        .iter()
+        .flat_map(|s| text(s))
+        .map(|t| t.to_ascii_lowercase())
+        .collect()
 }
 
 proptest! {

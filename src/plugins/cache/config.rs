@@ -143,9 +143,7 @@ impl Settings {
             }
         }
         match policy {
-            Some(line) if !has_stale => {
-                Err(line.error("serve_stale_policy requires serve_stale"))
-            }
+            Some(line) if !has_stale => Err(line.error("serve_stale_policy requires serve_stale")),
             _ => Ok(settings),
         }
     }
@@ -158,11 +156,10 @@ impl Settings {
 }
 
 fn integer(token: &Token) -> Result<i64, Error> {
-    token.as_str().parse().map_err(|_| {
-        token.error(format!(
-            "strconv.Atoi: parsing \"{token}\": invalid syntax"
-        ))
-    })
+    token
+        .as_str()
+        .parse()
+        .map_err(|_| token.error(format!("strconv.Atoi: parsing \"{token}\": invalid syntax")))
 }
 
 /// An integer as seconds; what is beyond 32 bits is no smaller bound than 2^32 - 1.

@@ -83,8 +83,7 @@ struct Key<'k> {
 impl<'k> Key<'k> {
     #[inline]
     fn new(query: &'k Query<'_>) -> Self {
-        let bits =
-            u8::from(query.dnssec_ok()) | u8::from(query.header().has(Header::CD)) << 1;
+        let bits = u8::from(query.dnssec_ok()) | u8::from(query.header().has(Header::CD)) << 1;
         Self {
             name: query.name().wire(),
             question: (query.qtype().0, query.qclass().0, bits),
@@ -289,9 +288,6 @@ impl Inner {
             !matches!(kind, Kind::Other | Kind::Failure)
         };
         keep_errors_only(reply);
-        if !wants_ad(query) {
-            reply.set_flag(Header::AD, false);
-        }
         if reply.is_cluster_data() {
             self.cap(reply);
             return refreshed;
@@ -303,6 +299,10 @@ impl Inner {
             Kind::Other => self.cap(reply),
             _ if !is_same_question(query, reply) => self.metrics.drops.add(cx.shard, 1),
             _ => self.store(cx, reply, kind, old),
+        }
+        // After it is stored, for the next client may want it.
+        if !wants_ad(query) {
+            reply.set_flag(Header::AD, false);
         }
         refreshed
     }
@@ -338,15 +338,11 @@ impl Inner {
             return;
         }
         let answering = kind == Kind::Success { answering: true };
-        let kept = if reply.is_adopted() {
-            Header::RA | Header::AD
-        } else {
-            Header::AA | Header::RA | Header::AD
-        };
+        // An upstream's authority is not ours.
         let flags = [Header::AA, Header::RA, Header::AD]
             .into_iter()
-            .filter(|&flag| kept & flag != 0 && reply.has_flag(flag))
-            .fold(0, |flags, flag| flags | flag);
+            .filter(|&flag| reply.has_flag(flag) && !(flag == Header::AA && reply.is_adopted()))
+            .sum();
         let facts = Facts {
             flags,
             rcode: reply.rcode(),

@@ -21,7 +21,14 @@ pub(super) fn spawn(inner: &Arc<Inner>, cx: &Context<'_>, entry: &Arc<Entry>, st
     owned.client.transport = Transport::Tcp;
     let asked = Arc::clone(cx.chain).ask(cx.position + 1, owned.clone());
     let intake = if stale { Intake::Stale } else { Intake::Ahead };
-    if background(inner, asked, owned, Instant::now(), Some(refreshing), intake) {
+    if background(
+        inner,
+        asked,
+        owned,
+        Instant::now(),
+        Some(refreshing),
+        intake,
+    ) {
         inner.metrics.prefetches.add(cx.shard, 1);
     }
 }
@@ -71,8 +78,8 @@ impl Done<'_> {
     ) -> bool {
         let inner = self.inner;
         let old = refreshing.map(Refreshing::entry);
-        let refreshed = *outcome == Outcome::Written
-            && inner.take_in(&self.owned.view(), reply, intake, old);
+        let refreshed =
+            *outcome == Outcome::Written && inner.take_in(&self.owned.view(), reply, intake, old);
         if let (false, Intake::Stale, Some(refreshing)) = (refreshed, intake, refreshing) {
             let end = self.owned.received + self.started.elapsed();
             let recheck = inner.settings.stale.recheck;
