@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use super::order::shuffle;
 use super::random::Random;
+use super::weighted::Weights;
 use super::*;
 use crate::corefile::{Directive, Line};
 use crate::dns::{Class, OwnedQuery, Owner, Section, Zone};
@@ -11,6 +11,7 @@ use hickory_proto::rr::{Name as HickoryName, RData, Record as HickoryRecord, rda
 use hickory_proto::serialize::binary::BinDecodable;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 fn name(text: &str) -> HickoryName {
@@ -81,6 +82,11 @@ fn shuffled(sections: &[Vec<HickoryRecord>; 3], prefer: &[IpNet], seed: u64) -> 
     let mut reply = adopted(sections.clone());
     shuffle(&mut reply, prefer, &mut Random::new(seed));
     shown(reply)
+}
+
+fn shuffle(reply: &mut Reply, prefer: &[IpNet], random: &mut Random) {
+    let policy = Policy::RoundRobin;
+    Order { policy, prefer }.apply(reply, random);
 }
 
 fn group(text: &str) -> u8 {
@@ -235,6 +241,109 @@ fn preferred_networks_come_first() {
     }
 }
 
+fn weights(text: &str) -> Result<Weights, String> {
+    Weights::read(text, Path::new("w"))
+}
+
+/// LB-3: one address comes first by weight, the others keep their order.
+#[test]
+fn weighted_addresses() {
+    let weights = weights(
+        "# comment
+         WWW.example.org
+         10.0.0.1 3
+         10.0.0.3 6
+         other.example.org.
+         10.0.0.2 200",
+    )
+    .unwrap();
+    let order = Order {
+        policy: Policy::Weighted(&weights),
+        prefer: &[],
+    };
+    let answers = vec![
+        a(QUESTION, 1),
+        mx(QUESTION, "m1."),
+        a(QUESTION, 2),
+        a(QUESTION, 3),
+        mx(QUESTION, "m2."),
+    ];
+    let ns = rr("example.org.", RData::NS(rdata::NS(name("ns."))));
+    let sections = [
+        answers,
+        vec![a("ns.", 9), ns],
+        vec![mx(QUESTION, "m3."), srv("x.", "y.")],
+    ];
+    let before = shown(adopted(sections.clone()));
+    let mut random = Random::new(7);
+    let mut firsts = BTreeMap::new();
+    for _ in 0..10_000 {
+        let mut reply = adopted(sections.clone());
+        order.apply(&mut reply, &mut random);
+        let [answers, authorities, additionals] = shown(reply);
+        assert_eq!((&authorities, &additionals), (&before[1], &before[2]));
+        let last = |r: &String| r.rsplit(['.', ' ']).next().unwrap().to_owned();
+        let order: Vec<String> = answers[..3].iter().map(last).collect();
+        *firsts.entry(order.concat()).or_insert(0) += 1;
+        assert!(answers[3].ends_with("m1.") && answers[4].ends_with("m2."));
+    }
+    let counts: Vec<(&str, i32)> = firsts.iter().map(|(k, n)| (k.as_str(), *n)).collect();
+    let [("123", one), ("213", two), ("321", three)] = counts[..] else {
+        panic!("{counts:?}");
+    };
+    assert!(
+        (2800..3200).contains(&one) && (850..1150).contains(&two),
+        "{counts:?}"
+    );
+    assert_eq!(one + two + three, 10_000);
+}
+
+#[test]
+fn weight_files() {
+    assert_eq!(weights("\n# x\n"), Ok(Weights::default()));
+    for (text, error) in [
+        (
+            "10.0.0.1",
+            "wrong domain name:\"10.0.0.1\" in weight file w. (Maybe a missing weight value?)",
+        ),
+        ("a..b", "wrong domain name:\"a..b\" in weight file w."),
+        ("a.\nx 1", "wrong IP address:\"x\" in weight file w"),
+        ("a.\n::1 0", "wrong weight value:\"0\" in weight file w"),
+        ("a.\n::1 256", "wrong weight value:\"256\" in weight file w"),
+        ("10.0.0.1 1", "missing domain name in weight file w"),
+        (
+            "a b c",
+            "could not parse weight line:\"a b c\" in weight file w",
+        ),
+    ] {
+        assert_eq!(weights(text), Err(error.to_owned()));
+    }
+}
+
+/// The file is read again; one that is wrong or gone changes nothing.
+#[tokio::test(start_paused = true)]
+async fn weight_files_are_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weights");
+    let text = format!("loadbalance weighted {}\nreload 1s", path.display());
+    std::fs::write(&path, "a.\n10.0.0.1 5\n").unwrap();
+    let current = weighted::setup(&directive(&text), &tokio::runtime::Handle::current()).unwrap();
+    let weight = || {
+        let name = crate::dns::Name::from_text("a.").unwrap();
+        current.load().of(&name, "10.0.0.1".parse().unwrap())
+    };
+    assert_eq!(weight(), 5);
+    for (text, expected) in [("a.\n10.0.0.1 6\n", 6), ("nonsense 1 2", 6), ("b.", 1)] {
+        std::fs::write(&path, text).unwrap();
+        // Reading takes a thread of its own; the paused clock goes on while nothing else is due.
+        for _ in 0..200 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            std::thread::yield_now();
+        }
+        assert_eq!(weight(), expected, "{text}");
+    }
+}
+
 /// A later record whose owner is a pointer to the owner field of an address stays right.
 #[test]
 fn pointers_into_the_addresses() {
@@ -341,31 +450,31 @@ proptest! {
     }
 }
 
-/// What the setup makes of directives: how many plugins, or the error.
-async fn set_up(texts: &[&str]) -> Result<usize, String> {
+/// A directive from its text, options in lines of their own.
+fn directive(text: &str) -> Directive {
     let token = |text: &str| Token {
         text: text.to_owned(),
         file: "Corefile".into(),
         line: 1,
     };
-    let directives: Vec<Directive> = texts
-        .iter()
-        .map(|text| {
-            let mut lines = text.lines().map(|line| {
-                let mut words = line.split_whitespace().map(token);
-                Line {
-                    name: words.next().unwrap(),
-                    args: words.collect(),
-                }
-            });
-            let head = lines.next().unwrap();
-            Directive {
-                name: head.name,
-                args: head.args,
-                block: lines.collect(),
-            }
-        })
-        .collect();
+    let mut lines = text.lines().map(|line| {
+        let mut words = line.split_whitespace().map(token);
+        Line {
+            name: words.next().unwrap(),
+            args: words.collect(),
+        }
+    });
+    let head = lines.next().unwrap();
+    Directive {
+        name: head.name,
+        args: head.args,
+        block: lines.collect(),
+    }
+}
+
+/// What the setup makes of directives: how many plugins, or the error.
+async fn set_up(texts: &[&str]) -> Result<usize, String> {
+    let directives: Vec<Directive> = texts.iter().map(|text| directive(text)).collect();
     let (process, _) = Process::new(tokio::runtime::Handle::current(), 1);
     let mut plugins = Vec::new();
     setup(&mut Setup {
@@ -387,7 +496,7 @@ async fn set_up(texts: &[&str]) -> Result<usize, String> {
 
 #[tokio::test]
 async fn configurations() {
-    let cases: [(&[&str], Result<usize, &str>); 9] = [
+    let cases: [(&[&str], Result<usize, &str>); 15] = [
         (&["loadbalance"], Ok(1)),
         (&["loadbalance round_robin"], Ok(1)),
         (
@@ -402,9 +511,27 @@ async fn configurations() {
             &["loadbalance weighted"],
             Err("missing weight file argument"),
         ),
+        (&["loadbalance weighted f g"], Err("unexpected argument(s)")),
+        (&["loadbalance weighted /nonexistent"], Ok(1)),
         (
-            &["loadbalance weighted f"],
-            Err("policy weighted is not supported yet"),
+            &["loadbalance weighted /nonexistent\nreload 0"],
+            Err("weight file open error"),
+        ),
+        (
+            &["loadbalance weighted f\nreload"],
+            Err("reload duration value is missing"),
+        ),
+        (
+            &["loadbalance weighted f\nreload x"],
+            Err("invalid reload duration 'x'"),
+        ),
+        (
+            &["loadbalance weighted f\nreload 1s 2s"],
+            Err("unexpected argument"),
+        ),
+        (
+            &["loadbalance weighted f\nprefer 10.0.0.0/8"],
+            Err("unknown property 'prefer'"),
         ),
         (&["loadbalance random"], Err("unknown policy: random")),
         (
