@@ -9,6 +9,7 @@ mod store;
 use super::*;
 use crate::corefile::{Directive, Line, Token};
 use crate::dns::OwnedQuery;
+use crate::dns::{Normalised, edns};
 use crate::plugin::{Answer, Block, Chain, Client, Flow, Hooks, OwnedContext, Process, Transport};
 use hickory_proto::op::{Message, MessageType, OpCode, Query as Question, ResponseCode};
 use hickory_proto::rr::{Name as HickoryName, RData, Record, rdata};

@@ -89,8 +89,8 @@ fn eviction() {
     assert!(store.insert(7, entry(&names[6], 100, later), later, 0));
     assert!(!there(4) && there(0) && there(1) && there(5));
     // Names that are asked for once push each other out.
-    for at in 7..20 {
-        assert!(store.insert(7, entry(&names[at], 100, later), later, 0));
+    for name in &names[7..20] {
+        assert!(store.insert(7, entry(name, 100, later), later, 0));
         assert_eq!(store.len(), 4);
     }
     assert!(there(0) && there(1) && there(18) && there(19));
@@ -106,13 +106,8 @@ fn eviction() {
 #[test]
 fn eviction_knows_the_stale_window() {
     let (store, now, names) = (Store::new(0), Instant::now(), names());
-    for at in 0..4 {
-        store.insert(
-            7,
-            entry(&names[at], if at == 3 { 5 } else { 10 }, now),
-            now,
-            0,
-        );
+    for (name, lifetime) in names.iter().zip([10, 10, 10, 5]) {
+        store.insert(7, entry(name, lifetime, now), now, 0);
     }
     let later = now + Duration::from_secs(30);
     store.insert(7, entry(&names[4], 10, later), later, 22);
