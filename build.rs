@@ -6,7 +6,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let version = output(Command::new(rustc).arg("--version"));
-    let version = version.split(' ').nth(1).unwrap_or("unknown").to_owned();
+    // `rustc 1.95.0 (commit date)`: without what stands in parentheses.
+    let version = version.split(" (").next().unwrap_or("rustc");
     println!("cargo:rustc-env=PORTOLAN_RUSTC={version}");
     let commit = output(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]));
     println!("cargo:rustc-env=PORTOLAN_COMMIT={commit}");

@@ -217,7 +217,7 @@ pub fn version() -> String {
         commit => commit,
     };
     format!(
-        "Portolan-{}\n{}/{}, rustc {}, {commit}",
+        "Portolan-{}\n{}/{}, {}, {commit}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,

@@ -13,5 +13,6 @@ pub mod metrics;
 pub mod net;
 pub mod plugin;
 pub mod plugins;
+pub mod run;
 pub mod server;
 pub mod upstream;

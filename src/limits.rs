@@ -16,6 +16,10 @@ pub const UDP_BATCH: usize = 32;
 pub const SNIPPET_EXPANSIONS: usize = 10_000;
 /// Files imported into one Corefile (CF-59).
 pub const FILE_EXPANSIONS: usize = 100_000;
+/// Octets of one file that a Corefile consists of; a longer one is an error.
+pub const COREFILE_SIZE: usize = 4 << 20;
+/// Octets of memory that the tokens of all imports of one Corefile may take; more is an error.
+pub const COREFILE_EXPANSION: usize = 64 << 20;
 /// Octets of the records (and EDNS options) of one entry of a `cache`; a longer reply is passed on
 /// and not stored (`portolan_cache_oversize_total`). With the capacities of the stores it bounds
 /// the memory of a cache.
@@ -23,3 +27,33 @@ pub const CACHE_ENTRY: usize = 16_384;
 /// Entries of one `cache` that are refreshed in the background at one time; beyond it an entry is
 /// not refreshed ahead of its time (`portolan_cache_refresh_rejected_total`).
 pub const CACHE_REFRESHES: usize = 256;
+/// UDP sockets open to one upstream at one time.
+pub const UPSTREAM_UDP_SOCKETS: usize = 128;
+/// Queries in flight on a UDP socket above which another socket is opened.
+pub const UPSTREAM_UDP_TARGET: usize = 16;
+/// Queries in flight on one UDP socket, once no further socket may be opened; beyond it the query
+/// fails at once (`portolan_upstream_rejected_total`).
+pub const UPSTREAM_UDP_IN_FLIGHT: usize = 256;
+/// Queries sent on one UDP socket before another one, with another source port, takes its place.
+pub const UPSTREAM_UDP_USES: u32 = 4_096;
+/// TCP connections open to one upstream at one time; beyond it the query fails at once
+/// (`portolan_upstream_rejected_total`).
+pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;
+/// Upstreams of one `forward` stanza (FW-3).
+pub const FORWARD_UPSTREAMS: usize = 15;
+/// Questions of one `forward` stanza that others may join while they are in flight; a further one
+/// is sent on its own (`portolan_forward_coalesced_total` stops growing).
+pub const FORWARD_SHARED_QUESTIONS: usize = 16_384;
+/// Objects of one page of a list of the Kubernetes API.
+pub const KUBE_PAGE_OBJECTS: u32 = 500;
+/// Octets of one page; at a larger one half as many objects are asked for
+/// (`portolan_kubernetes_watch_failures_total`).
+pub const KUBE_PAGE_BYTES: usize = 64 << 20;
+/// Octets of one event of a watch; at a larger one the connection is given up and the kind listed
+/// again (`portolan_kubernetes_watch_failures_total`).
+pub const KUBE_EVENT_BYTES: usize = 16 << 20;
+/// Octets of one manifest file; a larger one counts as broken
+/// (`portolan_kubernetes_manifest_errors_total`).
+pub const MANIFEST_BYTES: u64 = 64 << 20;
+/// Manifest files; further ones are left out (`portolan_kubernetes_manifest_errors_total`).
+pub const MANIFEST_FILES: usize = 10_000;

@@ -16,7 +16,9 @@ const DEFAULT_COREFILE: &str = "whoami\nlog\n";
 
 /// Every plugin with a line on what it does, in the order in which queries pass them.
 pub fn plugin_list() -> String {
-    let rows = plugins::TABLE.iter().map(|entry| format!("{:<14} {}\n", entry.name, entry.summary));
+    let rows = plugins::TABLE
+        .iter()
+        .map(|entry| format!("{:<14} {}\n", entry.name, entry.summary));
     rows.collect()
 }
 
@@ -124,7 +126,10 @@ async fn reload(
     tracing::info!(target: "server", "Reloading");
     let configured = configure(options, process);
     let result = match configured {
-        Ok(configuration) => server.reload(configuration).await.map_err(|error| error.to_string()),
+        Ok(configuration) => server
+            .reload(configuration)
+            .await
+            .map_err(|error| error.to_string()),
         Err(error) => Err(error),
     };
     match &result {
@@ -149,14 +154,14 @@ fn load(options: &Options) -> Result<Corefile, corefile::Error> {
         Some(path) if path == Path::new("stdin") => {
             let text = std::io::read_to_string(std::io::stdin())
                 .map_err(|error| corefile::Error::internal(format!("reading stdin: {error}")))?;
-            corefile::parse("stdin", &text)?
+            corefile::parse("stdin", &text, &corefile::environment)?
         }
         Some(path) => corefile::load(path)?,
         None if Path::new("Corefile").exists() => corefile::load(Path::new("Corefile"))?,
-        None => corefile::parse("default", DEFAULT_COREFILE)?,
+        None => corefile::parse("default", DEFAULT_COREFILE, &corefile::environment)?,
     };
     if corefile.blocks.is_empty() {
-        corefile = corefile::parse("default", DEFAULT_COREFILE)?;
+        corefile = corefile::parse("default", DEFAULT_COREFILE, &corefile::environment)?;
     }
     for warning in &corefile.warnings {
         tracing::warn!(target: "server", "{warning}");
@@ -186,14 +191,20 @@ fn new_process(
     options: &Options,
 ) -> (Process, mpsc::Receiver<Control>) {
     let (mut process, requests) = Process::new(runtime.handle().clone(), workers());
-    let file = options.conf.clone().filter(|path| path != Path::new("stdin"));
+    let file = options
+        .conf
+        .clone()
+        .filter(|path| path != Path::new("stdin"));
     let default = Some("Corefile".into()).filter(|path: &std::path::PathBuf| path.exists());
     process.corefile = file.or(default);
     (process, requests)
 }
 
 fn source(options: &Options) -> String {
-    options.conf.as_ref().map_or_else(|| "Corefile".into(), |path| path.display().to_string())
+    options
+        .conf
+        .as_ref()
+        .map_or_else(|| "Corefile".into(), |path| path.display().to_string())
 }
 
 /// `zone:port` of every server block and address, sorted (CF-105).
@@ -201,9 +212,17 @@ fn describe_zones(configuration: &Configuration) -> String {
     let mut lines: Vec<String> = Vec::new();
     for chain in &configuration.chains {
         let block = chain.block();
-        let scheme = if block.scheme == "dns" { String::new() } else { format!("{}://", block.scheme) };
-        for zone in &block.zones {
-            let line = format!("{scheme}{zone}:{}", block.port);
+        let served = block
+            .keys
+            .iter()
+            .flat_map(|key| key.zones.iter().map(|zone| (zone, key.port)));
+        let scheme = if block.scheme == "dns" {
+            String::new()
+        } else {
+            format!("{}://", block.scheme)
+        };
+        for (zone, port) in served {
+            let line = format!("{scheme}{zone}:{port}");
             match block.bind.as_slice() {
                 [] => lines.push(line),
                 ips => lines.extend(ips.iter().map(|ip| format!("{line} on {ip}"))),
@@ -218,9 +237,19 @@ fn describe_zones(configuration: &Configuration) -> String {
 fn describe(configuration: &Configuration) -> String {
     let mut out = describe_zones(configuration);
     for chain in &configuration.chains {
-        let zones: Vec<_> = chain.block().zones.iter().map(ToString::to_string).collect();
+        let zones: Vec<_> = chain
+            .block()
+            .zones
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let plugins: Vec<_> = chain.plugins().iter().map(|plugin| plugin.name()).collect();
-        out.push_str(&format!("{} {}: {}\n", chain.block().server, zones.join(" "), plugins.join(" → ")));
+        out.push_str(&format!(
+            "{} {}: {}\n",
+            chain.block().server,
+            zones.join(" "),
+            plugins.join(" → ")
+        ));
     }
     out
 }

@@ -13,7 +13,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
-use support::{client, server::configure};
+use support::server::configure;
+use support::upstream::Upstream;
+use support::{client, message};
 
 /// Counts what the thread allocates.
 struct Counting;
@@ -66,7 +68,10 @@ fn ask(routes: &Routes, reply: &mut Reply, packet: &[u8]) -> (String, u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_answered_from_memory_allocates_nothing() {
-    let upstream = support::upstream::start(|query| support::upstream::answer_a(query, [192, 0, 2, 1], 300)).await;
+    let upstream = Upstream::answering(|seen| {
+        message::reply(&seen.packet, 0x8180, &[&message::a(300, [192, 0, 2, 1])])
+    })
+    .await;
     let corefile = format!(
         ".:0 {{
             bind 127.0.0.1
@@ -86,7 +91,7 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             loadbalance
         }}",
         env!("CARGO_MANIFEST_DIR"),
-        upstream,
+        upstream.addr,
     );
     let (process, _requests) = Process::new(tokio::runtime::Handle::current(), 1);
     let process = Arc::new(process);
@@ -99,15 +104,50 @@ async fn a_query_answered_from_memory_allocates_nothing() {
 
     let mut reply = Reply::with_full_capacity();
     let cases = [
-        ("webserver.default.svc.cluster.local.", RecordType::A, "NoError", 1),
-        ("webserver.default.svc.cluster.local.", RecordType::AAAA, "NoError", 0),
+        (
+            "webserver.default.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            1,
+        ),
+        (
+            "webserver.default.svc.cluster.local.",
+            RecordType::AAAA,
+            "NoError",
+            0,
+        ),
         ("db.default.svc.cluster.local.", RecordType::A, "NoError", 2),
-        ("db-0.db.default.svc.cluster.local.", RecordType::A, "NoError", 1),
-        ("_http._tcp.webserver.default.svc.cluster.local.", RecordType::SRV, "NoError", 1),
+        (
+            "db-0.db.default.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            1,
+        ),
+        (
+            "_http._tcp.webserver.default.svc.cluster.local.",
+            RecordType::SRV,
+            "NoError",
+            1,
+        ),
         ("1.0.96.10.in-addr.arpa.", RecordType::PTR, "NoError", 1),
-        ("10-244-2-5.apps.pod.cluster.local.", RecordType::A, "NoError", 1),
-        ("nosuch.default.svc.cluster.local.", RecordType::A, "NXDomain", 0),
-        ("www.example.org.default.svc.cluster.local.", RecordType::A, "NXDomain", 0),
+        (
+            "10-244-2-5.apps.pod.cluster.local.",
+            RecordType::A,
+            "NoError",
+            1,
+        ),
+        (
+            "nosuch.default.svc.cluster.local.",
+            RecordType::A,
+            "NXDomain",
+            0,
+        ),
+        (
+            "www.example.org.default.svc.cluster.local.",
+            RecordType::A,
+            "NXDomain",
+            0,
+        ),
         ("cluster.local.", RecordType::SOA, "NoError", 1),
         ("outside.example.", RecordType::A, "NoError", 1),
     ];
@@ -121,7 +161,11 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             ask(&routes, &mut reply, &packet);
             let (text, count) = ask(&routes, &mut reply, &packet);
             assert!(text.starts_with(rcode), "{name} {qtype}: {text}");
-            let found = text.lines().skip(1).filter(|line| !line.contains(": ")).count();
+            let found = text
+                .lines()
+                .skip(1)
+                .filter(|line| !line.contains(": "))
+                .count();
             assert_eq!(found, answers, "{name} {qtype}: {text}");
             assert_eq!(count, 0, "{name} {qtype} (edns {edns}) allocates");
         }

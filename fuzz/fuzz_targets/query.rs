@@ -45,7 +45,7 @@ fn routes() -> &'static Arc<Routes> {
     ROUTES.get_or_init(|| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (process, _requests) = Process::new(runtime.handle().clone(), 1);
-        let corefile = portolan::corefile::parse("Corefile", COREFILE).unwrap();
+        let corefile = portolan::corefile::parse("Corefile", COREFILE, &|_| None).unwrap();
         let built = runtime.block_on(async {
             Configuration::build(&corefile, TABLE, &Arc::new(process), 53)
         });

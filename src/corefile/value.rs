@@ -1,6 +1,6 @@
 //! Values that many directives take: durations, numbers, zones, `fallthrough`.
 
-use super::{Error, Token};
+use super::{Error, Token, keys};
 use crate::dns::{Name, Zone};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::str::FromStr;
@@ -62,23 +62,8 @@ pub fn number<T: FromStr<Err: std::fmt::Display>>(token: &Token) -> Result<T, Er
 /// # Errors
 /// Names the token if it is no domain name.
 pub fn zone(token: &Token) -> Result<Vec<Zone>, Error> {
-    if let Ok(net) = token.as_str().parse::<IpNet>() {
-        return Ok(reverse_zones(net));
-    }
     // Arguments may carry a scheme and a port, as keys do.
-    let text = token.as_str();
-    let text = text.split_once("://").map_or(text, |(_, host)| host);
-    let text = match text.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => text,
-    };
-    let text = if text.is_empty() { "." } else { text };
-    if let Ok(net) = text.parse::<IpNet>() {
-        return Ok(reverse_zones(net));
-    }
-    Zone::from_text(text)
-        .map(|zone| vec![zone])
-        .map_err(|_| token.error(format!("invalid domain name: '{token}'")))
+    keys::Parts::of(token).map(|parts| parts.zones)
 }
 
 /// The zones of all `tokens`; `default` if there are none.
@@ -162,6 +147,8 @@ impl Fallthrough {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn texts(net: &str) -> Vec<String> {

@@ -188,8 +188,22 @@ code! {
         NOTAUTH = 9 => "NOTAUTH",
         /// The name is not contained in the zone (RFC 2136).
         NOTZONE = 10 => "NOTZONE",
+        /// DSO-TYPE not implemented (RFC 8490).
+        DSOTYPENI = 11 => "DSOTYPENI",
         /// EDNS version not supported (RFC 6891 §9); the same number is BADSIG in TSIG.
         BADVERS = 16 => "BADVERS",
+        /// Key not recognized (RFC 8945).
+        BADKEY = 17 => "BADKEY",
+        /// Signature out of time window (RFC 8945).
+        BADTIME = 18 => "BADTIME",
+        /// Bad TKEY mode (RFC 2930).
+        BADMODE = 19 => "BADMODE",
+        /// Duplicate key name (RFC 2930).
+        BADNAME = 20 => "BADNAME",
+        /// Algorithm not supported (RFC 2930).
+        BADALG = 21 => "BADALG",
+        /// Bad truncation (RFC 8945).
+        BADTRUNC = 22 => "BADTRUNC",
         /// Bad or missing server cookie (RFC 7873).
         BADCOOKIE = 23 => "BADCOOKIE",
     }

@@ -46,6 +46,13 @@ pub struct Reply {
     sealed: bool,
 }
 
+/// A point in the writing of a reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    len: usize,
+    counts: [u16; 3],
+}
+
 impl Default for Rcode {
     fn default() -> Self {
         Self::NOERROR
@@ -332,6 +339,20 @@ impl Reply {
     pub fn set_upstream_options(&mut self, options: &[u8]) {
         self.upstream_options.clear();
         self.upstream_options.extend_from_slice(options);
+    }
+
+    /// Where the reply stands now, for [`Self::rewind`].
+    pub const fn mark(&self) -> Mark {
+        Mark {
+            len: self.buf.len(),
+            counts: self.counts,
+        }
+    }
+
+    /// Removes every record that was written since.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.buf.truncate(mark.len);
+        self.counts = mark.counts;
     }
 
     /// Removes all records of the reply; response code and flags stay.

@@ -123,6 +123,8 @@ fn samples(family: &Family) -> Vec<(Labels, Sample)> {
                     }
                 }
             }
+            // With labels, as Prometheus's own libraries do: shown from the first observation on.
+            Value::Histogram(histogram) if histogram.count() == 0 && !labels.is_empty() => {}
             Value::Histogram(histogram) => {
                 let bounds = histogram
                     .buckets

@@ -6,10 +6,12 @@
 
 mod cells;
 mod expose;
+mod queries;
 mod registry;
 
 pub use cells::{Cells, Counter, Gauge, Histogram, Shard};
 pub use expose::{Format, exposition};
+pub use queries::{Observed, QueryMetrics};
 pub use registry::{Labels, Registry};
 
 /// 0.25 ms · 2^k, k = 0..15, in nanoseconds: CoreDNS's buckets for durations.

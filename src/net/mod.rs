@@ -1,9 +1,10 @@
 //! Sockets: batched UDP, and listening sockets with the options that the server wants.
 //!
-//! The only module with `unsafe` code: `recvmmsg` and `sendmmsg` have no safe counterpart. It knows
-//! packets and addresses, nothing of DNS.
+//! The only module with `unsafe` code: `recvmmsg`, `sendmmsg` and `getifaddrs` have no safe
+//! counterpart. It knows packets and addresses, nothing of DNS.
 
 mod batch;
+pub mod interfaces;
 mod listen;
 
 pub use batch::{Batch, Peer};

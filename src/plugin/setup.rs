@@ -2,6 +2,7 @@
 
 use super::admin::Endpoint;
 use super::{Chain, Plugin, Process};
+use crate::corefile::keys::Key;
 use crate::corefile::{Directive, Error};
 use crate::dns::Zone;
 use std::future::Future;
@@ -12,11 +13,13 @@ use std::sync::{Arc, OnceLock, Weak};
 /// A server block as its plugins see it.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
-    /// Its zones, in the order of the keys.
+    /// Its keys, in file order.
+    pub keys: Vec<Key>,
+    /// The zones of all keys, in their order, each once.
     pub zones: Vec<Zone>,
-    /// The scheme of its keys: `dns`, `tls`, `https`, `quic`, `grpc`.
+    /// The scheme of its first key: `dns`, `tls`, `https`, `quic`, `grpc`.
     pub scheme: &'static str,
-    /// The port of its keys.
+    /// The port of its first key.
     pub port: u16,
     /// The addresses to listen on (`bind`); empty for every address.
     pub bind: Vec<IpAddr>,
@@ -26,6 +29,8 @@ pub struct Block {
     pub any_class: bool,
     /// `debug`: debug lines are logged.
     pub debug: bool,
+    /// `errors { stacktrace }`: the log line of a panic shows the stack.
+    pub stacktrace: bool,
 }
 
 /// A future that a setup function asks to be run at some time of the configuration's life.

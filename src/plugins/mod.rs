@@ -6,12 +6,14 @@ pub mod bind;
 pub mod bufsize;
 pub mod cache;
 pub mod chaos;
+pub mod common;
 pub mod debug;
 pub mod errors;
 pub mod forward;
 pub mod health;
 pub mod hosts;
 pub mod kubernetes;
+pub mod legacy;
 pub mod loadbalance;
 pub mod log;
 pub mod r#loop;
@@ -20,6 +22,9 @@ pub mod ready;
 pub mod reload;
 pub mod template;
 pub mod whoami;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::plugin::PluginEntry;
 

@@ -2,7 +2,7 @@
 
 use super::Routes;
 use crate::dns::{ExtendedError, Query, Rcode, Reject, Reply};
-use crate::metrics::Shard;
+use crate::metrics::{Observed, Shard};
 use crate::plugin::{Client, Context, Flow, Outcome, OwnedContext, Pending};
 use futures_util::FutureExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,9 +75,7 @@ fn try_answer(routes: &Routes, received: Received<'_>, reply: &mut Reply) -> Ans
     }
     let Some(chain) = routes.find(query.name(), query.qtype(), query.qclass()) else {
         server_written(reply, &query, Rcode::REFUSED);
-        routes
-            .refused
-            .count(received.shard, &query, &received.client);
+        count_refused(routes, &received, &query);
         reply.finish(&query, limit(&query, &received.client));
         return Answered::Reply;
     };
@@ -144,6 +142,21 @@ fn conclude(cx: &Context<'_>, reply: &mut Reply, outcome: &Outcome) -> Answered 
 fn server_written(reply: &mut Reply, query: &Query<'_>, rcode: Rcode) {
     reply.restart(query);
     reply.set_rcode(rcode);
+}
+
+fn count_refused(routes: &Routes, received: &Received<'_>, query: &Query<'_>) {
+    let observed = Observed {
+        tcp: received.client.transport.proto() == "tcp",
+        ipv6: received.client.addr.is_ipv6(),
+        qtype: query.qtype(),
+        dnssec_ok: query.dnssec_ok(),
+        request_size: received.packet.len(),
+        response_size: 0,
+        rcode: Rcode::REFUSED,
+        by_plugin: false,
+        nanos: 0,
+    };
+    routes.refused.count(received.shard, &observed);
 }
 
 fn limit(query: &Query<'_>, client: &Client) -> usize {

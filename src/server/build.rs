@@ -1,8 +1,10 @@
 //! From a Corefile to a configuration that can run.
 
 use super::Routes;
-use super::refused::Refused;
-use crate::corefile::{Corefile, Directive, Error, keys};
+use crate::corefile::keys::{self, Key, Served};
+use crate::corefile::{Corefile, Directive, Error, ServerBlock, Token};
+use crate::dns::Zone;
+use crate::metrics::QueryMetrics;
 use crate::plugin::admin::Endpoint;
 use crate::plugin::chain::Resolve;
 use crate::plugin::{Block, Chain, Hooks, PluginEntry, Process, Setup};
@@ -33,6 +35,7 @@ pub struct Configuration {
 
 /// A server block while it is built.
 struct Draft<'c> {
+    keys: &'c [Token],
     block: Block,
     directives: &'c [Directive],
     loaded: Vec<&'static str>,
@@ -86,23 +89,21 @@ impl Configuration {
                 draft.block.server = server_label(&draft.block);
             }
         }
-        let blocks: Vec<&Block> = drafts.iter().map(|draft| &draft.block).collect();
-        if let Err(error) = keys::check_overlap(&blocks) {
-            errors.push(error);
-        }
+        errors.extend(overlap(&drafts).err());
         if !errors.is_empty() {
             return Err(errors);
         }
-        let mut by_listener: BTreeMap<ListenKey, Vec<Arc<Chain>>> = BTreeMap::new();
+        let mut by_listener: BTreeMap<ListenKey, Vec<(Arc<Chain>, Vec<Zone>)>> = BTreeMap::new();
         let mut chains = Vec::new();
         for mut draft in drafts {
             draft.block.server = server_label(&draft.block);
-            let listen = listen_keys(&draft.block);
+            let served = listen_keys(&draft.block);
             let chain = Arc::new(Chain::new(draft.block, draft.plugins));
             // Set once, here.
             let _ = draft.chain.set(Arc::downgrade(&chain));
-            for key in listen {
-                by_listener.entry(key).or_default().push(Arc::clone(&chain));
+            for (key, zones) in served {
+                let chains = by_listener.entry(key).or_default();
+                chains.push((Arc::clone(&chain), zones));
             }
             chains.push(chain);
         }
@@ -112,9 +113,10 @@ impl Configuration {
             vec![],
         );
         let listeners = by_listener.into_iter().map(|(key, chains)| {
-            let refused = Refused::new(&process.metrics, &chains[0].block().server);
+            let refused =
+                QueryMetrics::new(&process.metrics, &chains[0].0.block().server, "dropped", "");
             let routes = Arc::new(Routes::new(&chains, refused, panics.clone()));
-            for chain in &chains {
+            for (chain, _) in &chains {
                 let resolver: Arc<dyn Resolve> = routes.clone();
                 chain.set_resolver(Arc::downgrade(&resolver));
             }
@@ -130,7 +132,7 @@ impl Configuration {
 }
 
 fn draft<'c>(
-    block: &'c crate::corefile::ServerBlock,
+    block: &'c ServerBlock,
     table: &'static [PluginEntry],
     default_port: u16,
 ) -> Result<Draft<'c>, Error> {
@@ -141,46 +143,94 @@ fn draft<'c>(
         }
     }
     let is_loaded = |entry: &&PluginEntry| {
-        block
-            .directives
-            .iter()
-            .any(|directive| directive.name.text == entry.name)
+        let mut directives = block.directives.iter();
+        directives.any(|directive| directive.name.text == entry.name)
     };
-    let loaded = table
-        .iter()
-        .filter(is_loaded)
-        .map(|entry| entry.name)
-        .collect();
+    let loaded = table.iter().filter(is_loaded);
     let mut draft = Draft {
-        block: keys::block(&block.keys, default_port)?,
+        keys: &block.keys,
+        block: read_keys(&block.keys, default_port)?,
         directives: &block.directives,
-        loaded,
+        loaded: loaded.map(|entry| entry.name).collect(),
         plugins: Vec::new(),
         chain: Arc::default(),
     };
-    // Labels of metrics need it during setup; `bind` comes first in the table and sets it anew.
+    // Labels of metrics need it during setup; `bind` comes early in the table and changes it.
     draft.block.server = server_label(&draft.block);
     Ok(draft)
 }
 
+fn read_keys(tokens: &[Token], default_port: u16) -> Result<Block, Error> {
+    let mut block = Block::default();
+    for token in tokens {
+        let key = Key::parse(token, default_port)?;
+        if key.scheme != "dns" {
+            return Err(token.error(format!("{}:// servers are not supported yet", key.scheme)));
+        }
+        for zone in &key.zones {
+            if !block.zones.contains(zone) {
+                block.zones.push(zone.clone());
+            }
+        }
+        block.keys.push(key);
+    }
+    if let Some(first) = block.keys.first() {
+        (block.scheme, block.port) = (first.scheme, first.port);
+    }
+    Ok(block)
+}
+
+/// The addresses to listen on; `None` for every address.
+fn addresses(block: &Block) -> Vec<Option<IpAddr>> {
+    match block.bind.as_slice() {
+        [] => vec![None],
+        some => some.iter().copied().map(Some).collect(),
+    }
+}
+
+fn overlap(drafts: &[Draft<'_>]) -> Result<(), Error> {
+    let mut entries = Vec::new();
+    for draft in drafts {
+        for (token, key) in draft.keys.iter().zip(&draft.block.keys) {
+            for zone in &key.zones {
+                for address in addresses(&draft.block) {
+                    let served = Served {
+                        scheme: key.scheme,
+                        zone,
+                        port: key.port,
+                        address,
+                    };
+                    entries.push((token, served, false));
+                }
+            }
+        }
+    }
+    keys::check(entries)
+}
+
 /// The `server` label of metrics: `dns://:53`, `dns://127.0.0.1:53` (PR-5).
-pub fn server_label(block: &Block) -> String {
+fn server_label(block: &Block) -> String {
     match block.bind.first() {
         Some(ip) => format!("{}://{}", block.scheme, SocketAddr::new(*ip, block.port)),
         None => format!("{}://:{}", block.scheme, block.port),
     }
 }
 
-fn listen_keys(block: &Block) -> Vec<ListenKey> {
-    let every = [IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-    let ips = if block.bind.is_empty() {
-        &every[..]
-    } else {
-        &block.bind
-    };
-    let key = |ip: &IpAddr| ListenKey {
-        scheme: block.scheme,
-        addr: SocketAddr::new(*ip, block.port),
-    };
-    ips.iter().map(key).collect()
+/// Where the block is listened for, and its zones there.
+fn listen_keys(block: &Block) -> BTreeMap<ListenKey, Vec<Zone>> {
+    let mut served: BTreeMap<ListenKey, Vec<Zone>> = BTreeMap::new();
+    for key in &block.keys {
+        for address in addresses(block) {
+            let ip = address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+            let listen = ListenKey {
+                scheme: key.scheme,
+                addr: SocketAddr::new(ip, key.port),
+            };
+            served
+                .entry(listen)
+                .or_default()
+                .extend(key.zones.iter().cloned());
+        }
+    }
+    served
 }

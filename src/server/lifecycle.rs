@@ -9,13 +9,15 @@ use crate::plugin::{Chain, Process};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How often a UDP worker without traffic looks whether it has to stop.
 const UDP_LOOK: Duration = Duration::from_millis(500);
+/// How often a free port (port 0) is looked for that UDP and TCP can share.
+const FREE_PORT_TRIES: usize = 16;
 /// How long queries in flight are waited for at the end (SC-13).
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -170,36 +172,44 @@ impl Server {
     }
 
     fn open(&self, key: &ListenKey, routes: &Arc<Routes>) -> io::Result<Sockets> {
-        let explain = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("listen {}://{}: {error}", key.scheme, key.addr),
-            )
-        };
-        let mut addr = key.addr;
-        let first = match UdpSocket::bind(addr, UDP_LOOK) {
-            // A host without IPv6: every address is every IPv4 address.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-                    && addr.ip().is_unspecified() =>
-            {
-                addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port());
-                UdpSocket::bind(addr, UDP_LOOK).map_err(explain)?
+        let mut result = self.open_at(key.addr, routes);
+        for _ in 1..FREE_PORT_TRIES {
+            match &result {
+                // A port that was free for UDP is taken for TCP: another one is asked for.
+                Err(error) if key.addr.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {
+                    result = self.open_at(key.addr, routes);
+                }
+                // A host without IPv6: every address is every IPv4 address.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                        && key.addr.ip().is_unspecified() =>
+                {
+                    let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), key.addr.port());
+                    result = self.open_at(every, routes);
+                }
+                _ => break,
             }
-            result => result.map_err(explain)?,
-        };
-        let addr = first.local();
-        let tcp = tcp_listener(addr).map_err(explain)?;
+        }
+        result.map_err(|error| {
+            let text = format!("listen {}://{}: {error}", key.scheme, key.addr);
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    fn open_at(&self, addr: SocketAddr, routes: &Arc<Routes>) -> io::Result<Sockets> {
+        let first = UdpSocket::bind(addr, UDP_LOOK)?;
+        let local = first.local();
+        let tcp = tcp_listener(local)?;
         let mut udp = vec![first];
         for _ in 1..self.process.workers {
-            udp.push(UdpSocket::bind(addr, UDP_LOOK).map_err(explain)?);
+            udp.push(UdpSocket::bind(local, UDP_LOOK)?);
         }
         Ok(Sockets {
             slot: Arc::new(Slot {
                 routes: ArcSwap::new(Arc::clone(routes)),
                 closed: AtomicBool::new(false),
                 shared: Arc::clone(&self.shared),
-                local: addr,
+                local,
                 close: tokio::sync::Notify::new(),
             }),
             udp,

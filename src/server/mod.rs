@@ -13,7 +13,6 @@ pub mod admin;
 pub mod answer;
 pub mod build;
 pub mod lifecycle;
-mod refused;
 mod routes;
 mod tcp;
 mod udp;

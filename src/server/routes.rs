@@ -1,8 +1,7 @@
 //! Zone to chain: what the queries of one listening address are answered by.
 
-use super::refused::Refused;
-use crate::dns::{Class, Name, Rcode, RecordType, Reply};
-use crate::metrics::Counter;
+use crate::dns::{Class, Name, Rcode, RecordType, Reply, Zone};
+use crate::metrics::{Counter, QueryMetrics};
 use crate::plugin::chain::Resolve;
 use crate::plugin::{Answer, Chain, Flow, Outcome, OwnedContext};
 use foldhash::fast::RandomState;
@@ -15,17 +14,19 @@ pub struct Routes {
     /// Bit n is set if a zone of n labels is there: only those suffixes are looked up.
     depths: u128,
     any_class: bool,
-    pub(super) refused: Refused,
+    /// What is refused before any plugin sees it: zone label `dropped` (SC-39).
+    pub(super) refused: QueryMetrics,
     pub(super) panics: Counter,
 }
 
 impl Routes {
-    /// Routes to `chains`; a zone that two of them serve goes to the first.
-    pub fn new(chains: &[Arc<Chain>], refused: Refused, panics: Counter) -> Self {
+    /// Routes to `chains`, each with the zones that it serves here; a zone that two of them serve
+    /// goes to the first.
+    pub fn new(chains: &[(Arc<Chain>, Vec<Zone>)], refused: QueryMetrics, panics: Counter) -> Self {
         let mut zones = HashMap::default();
         let mut depths = 0;
-        for chain in chains {
-            for zone in &chain.block().zones {
+        for (chain, served) in chains {
+            for zone in served {
                 depths |= 1u128 << zone.label_count();
                 zones
                     .entry(zone.wire().into())
@@ -35,7 +36,7 @@ impl Routes {
         Self {
             zones,
             depths,
-            any_class: chains.iter().any(|chain| chain.block().any_class),
+            any_class: chains.iter().any(|(chain, _)| chain.block().any_class),
             refused,
             panics,
         }

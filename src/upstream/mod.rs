@@ -1,1 +1,228 @@
-//! Exchanges with other name servers over UDP and TCP.
+//! Exchanges with other name servers over UDP and TCP: octets in, octets out.
+//!
+//! An [`Upstream`] is one server with its pools of UDP sockets and TCP connections. The module
+//! knows nothing of policy: which server is asked, how often and what becomes of the reply is the
+//! caller's business. What always holds:
+//!
+//! - a reply is given to a query only if it came from the upstream's own address and port, carries
+//!   the query's id and repeats its question (RFC 5452 §9); everything else is as if it had not
+//!   come, but the right id with another question, which is an error of its own;
+//! - ids come from a CSPRNG, source ports from the kernel's ephemeral range, and a UDP socket is
+//!   replaced after [`limits::UPSTREAM_UDP_USES`](crate::limits::UPSTREAM_UDP_USES) queries, after
+//!   `expire` without a query, and as soon as a query on it failed;
+//! - sockets, connections and queries in flight are bounded;
+//! - the only clock is tokio's.
+//!
+//! [`protocol`] holds what does not depend on sockets.
+
+mod error;
+pub mod protocol;
+mod tcp;
+mod udp;
+
+pub use error::{Cause, ExchangeError, Operation};
+
+use crate::metrics::{Cells, Counter, Registry, Shard};
+use bytes::Bytes;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How a query travels to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Plain UDP (RFC 1035 §4.2.1).
+    Udp,
+    /// Plain TCP (RFC 7766).
+    Tcp,
+}
+
+impl Protocol {
+    /// `udp` or `tcp`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// How sockets and connections are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolSettings {
+    /// How long a socket is kept without a query.
+    pub expire: Duration,
+    /// How long a socket is used at most; zero for no bound.
+    pub max_age: Duration,
+    /// How many idle TCP connections are kept; zero for no bound of its own.
+    pub max_idle: usize,
+    /// The address that queries are sent from.
+    pub source: Option<IpAddr>,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            expire: Duration::from_secs(10),
+            max_age: Duration::ZERO,
+            max_idle: 0,
+            source: None,
+        }
+    }
+}
+
+/// What an upstream counts.
+#[derive(Clone, Debug)]
+pub struct UpstreamMetrics {
+    hits: Arc<Cells>,
+    misses: Arc<Cells>,
+    rejected: Counter,
+}
+
+impl UpstreamMetrics {
+    /// The counters for the upstream `to` of the plugin `proxy_name`.
+    pub fn new(registry: &Registry, proxy_name: &str, to: SocketAddr) -> Self {
+        let labels = || {
+            vec![
+                ("proxy_name", proxy_name.to_owned()),
+                ("to", to.to_string()),
+            ]
+        };
+        let row = |name, help| {
+            registry.row(name, help, labels(), || {
+                let of = |protocol: Protocol| {
+                    let mut labels = labels();
+                    labels.push(("proto", protocol.as_str().to_owned()));
+                    labels
+                };
+                vec![of(Protocol::Udp), of(Protocol::Tcp)]
+            })
+        };
+        Self {
+            hits: row(
+                "coredns_proxy_conn_cache_hits_total",
+                "Counter of connection cache hits per upstream and protocol.",
+            ),
+            misses: row(
+                "coredns_proxy_conn_cache_misses_total",
+                "Counter of connection cache misses per upstream and protocol.",
+            ),
+            rejected: registry.counter(
+                "portolan_upstream_rejected_total",
+                "Queries that failed because too many others wait for the same upstream.",
+                labels(),
+            ),
+        }
+    }
+}
+
+/// A name server that is asked.
+///
+/// Cloning gives another handle to the same pools; they close with the last one.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pools: Arc<Pools>,
+}
+
+#[derive(Debug)]
+struct Pools {
+    remote: SocketAddr,
+    settings: PoolSettings,
+    udp: udp::UdpPool,
+    tcp: tcp::TcpPool,
+    metrics: Option<UpstreamMetrics>,
+    swept: AtomicBool,
+}
+
+impl Upstream {
+    /// The server at `remote`. Nothing is opened before the first query.
+    pub fn new(
+        remote: SocketAddr,
+        settings: PoolSettings,
+        metrics: Option<UpstreamMetrics>,
+    ) -> Self {
+        Self {
+            pools: Arc::new(Pools {
+                remote,
+                udp: udp::UdpPool::new(remote, settings.clone()),
+                tcp: tcp::TcpPool::new(remote, settings.clone()),
+                settings,
+                metrics,
+                swept: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Where the server is.
+    pub fn remote(&self) -> SocketAddr {
+        self.pools.remote
+    }
+
+    /// Sends `query` (a whole message with one question; its id is replaced) and waits for the
+    /// reply, `timeout` at most; connecting over TCP may take as long again. The reply carries the
+    /// id that was sent.
+    ///
+    /// Must be polled on a tokio runtime. Dropping the future gives the query up.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]; a pooled connection that the server had closed meanwhile is none.
+    pub async fn exchange(
+        &self,
+        query: &mut [u8],
+        protocol: Protocol,
+        timeout: Duration,
+    ) -> Result<Bytes, ExchangeError> {
+        let pools = &*self.pools;
+        let reused = |reused: bool| pools.count(protocol, reused);
+        let result = match protocol {
+            Protocol::Udp => pools.udp.exchange(query, timeout, reused).await,
+            Protocol::Tcp => pools.tcp.exchange(query, timeout, reused).await,
+        };
+        if let (Err(ExchangeError::Busy { .. }), Some(metrics)) = (&result, &pools.metrics) {
+            metrics.rejected.inc();
+        }
+        self.sweep_later();
+        result
+    }
+
+    /// Open UDP sockets and idle TCP connections, for tests and diagnosis.
+    pub fn pooled(&self) -> (usize, usize) {
+        (self.pools.udp.len(), self.pools.tcp.idle())
+    }
+
+    /// Starts the task that closes what was idle for too long, unless it runs.
+    fn sweep_later(&self) {
+        if self.pools.swept.swap(true, SeqCst) {
+            return;
+        }
+        let pools = Arc::downgrade(&self.pools);
+        // Below a second a sweep costs more than what it closes.
+        let interval = self.pools.settings.expire.max(Duration::from_secs(1));
+        tokio::spawn(async move {
+            loop {
+                sleep(interval).await;
+                let Some(pools) = pools.upgrade() else { return };
+                let kept = pools.udp.sweep() + pools.tcp.sweep();
+                if kept == 0 {
+                    pools.swept.store(false, SeqCst);
+                    return;
+                }
+            }
+        });
+    }
+}
+
+impl Pools {
+    fn count(&self, protocol: Protocol, reused: bool) {
+        if let Some(metrics) = &self.metrics {
+            let cells = if reused {
+                &metrics.hits
+            } else {
+                &metrics.misses
+            };
+            cells.add(Shard::SHARED, protocol as usize, 1);
+        }
+    }
+}

@@ -1,7 +1,15 @@
 //! Behaviour tests, a module per theme.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod corefiles;
+mod deploy;
+mod documents;
+mod forward;
+mod r#loop;
+mod pod_view;
+mod real_cluster;
+mod reload;
 mod server;

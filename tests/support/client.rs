@@ -44,7 +44,11 @@ pub fn with_opt(mut packet: Vec<u8>, size: u16, ttl: u32, options: &[u8]) -> Vec
 
 /// Sends a packet over UDP and gives the reply's octets; `None` if none comes within `wait`.
 pub fn exchange_udp(server: SocketAddr, packet: &[u8], wait: Duration) -> Option<Vec<u8>> {
-    let any = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let any = if server.is_ipv4() {
+        "127.0.0.1:0"
+    } else {
+        "[::1]:0"
+    };
     let socket = UdpSocket::bind(any).unwrap();
     socket.connect(server).unwrap();
     socket.set_read_timeout(Some(wait)).unwrap();

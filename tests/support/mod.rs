@@ -1,5 +1,10 @@
-//! What the tests share: clients, servers, peers.
+//! What the tests share: clients, servers, scripted peers, blocks built without a server.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code, missing_docs)]
 
+pub mod block;
 pub mod client;
+pub mod message;
+pub mod process;
+pub mod proxy;
 pub mod server;
+pub mod upstream;

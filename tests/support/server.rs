@@ -19,7 +19,9 @@ impl TestServer {
         let (process, _) = Process::new(tokio::runtime::Handle::current(), 2);
         let process = Arc::new(process);
         let configuration = configure(table, &process, text);
-        let server = Server::start(Arc::clone(&process), configuration).await.unwrap();
+        let server = Server::start(Arc::clone(&process), configuration)
+            .await
+            .unwrap();
         Self {
             process,
             server,
@@ -51,14 +53,20 @@ impl TestServer {
     /// The value of a series as `/metrics` shows it (`name{labels}`), `None` if it is not there.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let text = self.metrics();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map(|value| value.parse().unwrap())
     }
 }
 
 /// Builds a configuration; its errors fail the test.
-pub fn configure(table: &'static [PluginEntry], process: &Arc<Process>, text: &str) -> Configuration {
-    let mut corefile = corefile::parse("Corefile", text).unwrap();
+pub fn configure(
+    table: &'static [PluginEntry],
+    process: &Arc<Process>,
+    text: &str,
+) -> Configuration {
+    let mut corefile = corefile::parse("Corefile", text, &|_| None).unwrap();
     portolan::plugins::legacy::modernise(&mut corefile);
     match Configuration::build(&corefile, table, process, 53) {
         Ok(configuration) => configuration,

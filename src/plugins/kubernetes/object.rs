@@ -5,6 +5,15 @@
 
 use std::net::IpAddr;
 
+/// What the server lists and watches, as (API group, resource), in the order of [`Kind`]; nothing
+/// else is asked of the API server. `deploy/coredns.yaml` grants exactly this.
+pub const WATCHED: &[(&str, &str)] = &[
+    ("", "namespaces"),
+    ("", "services"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("", "pods"),
+];
+
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

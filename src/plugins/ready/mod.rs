@@ -1,12 +1,108 @@
-//! `ready`: HTTP endpoint that says when every plugin is ready.
+#![doc = include_str!("README.md")]
 
+use super::common;
 use crate::corefile::Error;
-use crate::plugin::Setup;
+use crate::plugin::admin::{Endpoint, Response};
+use crate::plugin::{Chain, Hooks, Setup};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-/// Builds the plugin from its occurrences in a server block.
+/// Where the endpoint is if no address is given.
+const DEFAULT_ADDRESS: &str = ":8181";
+
+/// Builds the endpoint from its occurrence in a server block. Queries do not pass it.
 ///
 /// # Errors
 /// Points at what is wrong in the Corefile.
 pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
-    Err(setup.directives[0].error("not built yet"))
+    let directive = setup.only_one()?;
+    let listen = match directive.args.as_slice() {
+        [] => DEFAULT_ADDRESS.to_owned(),
+        [address] => common::host_port(address)?,
+        [.., last] => return Err(last.arg_error()),
+    };
+    let mut continuously = false;
+    for line in &directive.block {
+        if line.name.text != "monitor" {
+            return Err(line.unknown());
+        }
+        let [mode] = line.exactly()?;
+        continuously = match mode.as_str() {
+            "until-ready" => false,
+            "continuously" => true,
+            other => return Err(mode.error(format!("monitor type '{other}' not supported"))),
+        };
+    }
+    let monitor = Arc::new(Monitor {
+        chain: Arc::clone(setup.chain),
+        continuously,
+        seen_ready: Mutex::default(),
+        leaving: AtomicBool::new(false),
+    });
+    let leaving = Arc::clone(&monitor);
+    let leave = Hooks::hook(move || async move { leaving.leaving.store(true, SeqCst) });
+    setup.hooks.final_shutdown.push(leave);
+    setup.endpoints.push(Endpoint {
+        listen,
+        path: "/ready",
+        handler: Arc::new(move |_| monitor.respond()),
+    });
+    Ok(())
 }
+
+/// Asks the plugins of a server block whether they are ready.
+struct Monitor {
+    chain: Arc<OnceLock<Weak<Chain>>>,
+    continuously: bool,
+    /// Positions in the chain of the plugins that need not be asked any more.
+    seen_ready: Mutex<BTreeSet<usize>>,
+    leaving: AtomicBool,
+}
+
+impl Monitor {
+    fn respond(&self) -> Response {
+        if self.leaving.load(SeqCst) {
+            return Response::text(503, "Shutting down");
+        }
+        let Some(chain) = self.chain.get().and_then(Weak::upgrade) else {
+            // The configuration is not complete yet, or it is gone.
+            return Response::text(503, "Starting");
+        };
+        let waiting = self.not_ready(&chain);
+        if waiting.is_empty() {
+            return Response::text(200, "OK");
+        }
+        let names: Vec<_> = waiting.into_iter().collect();
+        let names = names.join(",");
+        tracing::info!(target: "plugin/ready", "Plugins not ready: \"{names}\"");
+        Response::text(503, names)
+    }
+
+    /// The names of the plugins that are not ready, in alphabetical order.
+    fn not_ready(&self, chain: &Chain) -> BTreeSet<&'static str> {
+        let mut seen = self
+            .seen_ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = BTreeSet::new();
+        for (position, plugin) in chain.plugins().iter().enumerate() {
+            if seen.contains(&position) {
+                continue;
+            }
+            match plugin.ready() {
+                Some(true) if !self.continuously => {
+                    seen.insert(position);
+                }
+                Some(false) => {
+                    waiting.insert(plugin.name());
+                }
+                _ => {}
+            }
+        }
+        waiting
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! The options of a `forward` stanza, as the Corefile gives them.
+
+use super::addresses;
+use super::peer::Probe;
+use super::policy::Policy;
+use crate::corefile::value::{duration, number, zone};
+use crate::corefile::{Directive, Error, Line, Token};
+use crate::dns::{Rcode, Zone};
+use crate::upstream::PoolSettings;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// One stanza.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) from: Zone,
+    pub(super) except: Vec<Zone>,
+    pub(super) to: Vec<SocketAddr>,
+    pub(super) force_tcp: bool,
+    pub(super) prefer_udp: bool,
+    pub(super) pool: PoolSettings,
+    pub(super) read_timeout: Duration,
+    /// Zero: upstreams are never down.
+    pub(super) max_fails: u32,
+    /// Zero: as many as fit into the time.
+    pub(super) max_attempts: usize,
+    pub(super) policy: Policy,
+    pub(super) probe: Probe,
+    /// Zero: no bound of its own.
+    pub(super) max_concurrent: usize,
+    pub(super) next: Vec<Rcode>,
+    pub(super) next_on_nodata: bool,
+    pub(super) failover: Vec<Rcode>,
+    pub(super) fail_fast: bool,
+}
+
+/// Reads a stanza; relative paths start at `directory`.
+///
+/// # Errors
+/// Points at what is wrong.
+pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, Error> {
+    let Some((from, to)) = directive.args.split_first() else {
+        return Err(directive.name.arg_error());
+    };
+    let to = addresses::upstreams(directive.args.last().unwrap_or(from), to, directory)?;
+    let mut config = Config {
+        from: first_zone(from)?,
+        except: Vec::new(),
+        max_attempts: 2 * to.len(),
+        to,
+        force_tcp: false,
+        prefer_udp: false,
+        pool: PoolSettings::default(),
+        read_timeout: Duration::from_secs(2),
+        max_fails: 2,
+        policy: Policy::Random,
+        probe: Probe::default(),
+        max_concurrent: 0,
+        next: Vec::new(),
+        next_on_nodata: false,
+        failover: Vec::new(),
+        fail_fast: false,
+    };
+    for line in &directive.block {
+        option(&mut config, line)?;
+    }
+    config.probe.over_tcp = config.force_tcp;
+    let PoolSettings {
+        expire, max_age, ..
+    } = config.pool;
+    if !max_age.is_zero() && max_age < expire {
+        return Err(directive.error(format!(
+            "max_age ({max_age:?}) must not be less than expire ({expire:?})"
+        )));
+    }
+    Ok(config)
+}
+
+fn option(config: &mut Config, line: &Line) -> Result<(), Error> {
+    match line.name.as_str() {
+        "except" => {
+            for token in line.some_args()? {
+                config.except.extend(zone(token)?);
+            }
+        }
+        "force_tcp" => config.force_tcp = flag(line)?,
+        "prefer_udp" => config.prefer_udp = flag(line)?,
+        "expire" => config.pool.expire = positive_duration(line)?,
+        "max_age" => config.pool.max_age = positive_duration(line)?,
+        "max_idle_conns" => config.pool.max_idle = count(line)?,
+        "read_timeout" => {
+            let timeout = positive_duration(line)?;
+            if timeout.is_zero() {
+                return Err(line.error("read_timeout must be positive"));
+            }
+            config.read_timeout = timeout;
+        }
+        "max_fails" => config.max_fails = number(&line.exactly::<1>()?[0])?,
+        "max_connect_attempts" => config.max_attempts = count(line)?,
+        "policy" => {
+            let [name] = line.exactly()?;
+            let policy = Policy::from_name(name.as_str());
+            config.policy = policy.ok_or_else(|| name.error(format!("unknown policy '{name}'")))?;
+        }
+        "health_check" => config.probe = probe(line)?,
+        "max_concurrent" => config.max_concurrent = count(line)?,
+        "next" => config.next.extend(rcodes(line)?),
+        "next_on_nodata" => config.next_on_nodata = flag(line)?,
+        "failover" => {
+            let rcodes = rcodes(line)?;
+            if rcodes.contains(&Rcode::NOERROR) {
+                return Err(line.error("NOERROR cannot be used in failover"));
+            }
+            config.failover.extend(rcodes);
+        }
+        "failfast_all_unhealthy_upstreams" => config.fail_fast = flag(line)?,
+        "source_address" => {
+            let [token] = line.exactly()?;
+            let source: Result<IpAddr, _> = token.as_str().parse();
+            let source = source.map_err(|_| {
+                token.error(format!("source_address: invalid IP address '{token}'"))
+            })?;
+            if let Some(other) = config.to.iter().find(|to| to.is_ipv4() != source.is_ipv4()) {
+                return Err(token.error(format!(
+                    "source_address {source} cannot reach upstream {other}: another address family"
+                )));
+            }
+            config.pool.source = Some(source);
+        }
+        _ => return encrypted_option(line),
+    }
+    Ok(())
+}
+
+/// Options that concern encrypted upstreams and host names only. Such `TO`s are refused, so that
+/// it is enough that the options are well formed.
+fn encrypted_option(line: &Line) -> Result<(), Error> {
+    match (line.name.as_str(), &line.args[..]) {
+        ("tls", [] | [_] | [_, _] | [_, _, _]) | ("tls_servername", [_]) => Ok(()),
+        ("doh_method", [method]) if matches!(method.as_str(), "POST" | "GET") => Ok(()),
+        ("doh_method", [method]) => Err(method.error(format!(
+            "doh_method: unknown method '{method}', must be POST or GET"
+        ))),
+        ("resolver", [_, ..]) => {
+            let bad = line
+                .args
+                .iter()
+                .find(|token| addresses::address(token.as_str()).is_none());
+            match bad {
+                None => Ok(()),
+                Some(token) => {
+                    Err(token.error(format!("resolver: not an IP address: \"{token}\"")))
+                }
+            }
+        }
+        ("tls" | "tls_servername" | "doh_method" | "resolver", _) => {
+            Err(line.args.last().unwrap_or(&line.name).arg_error())
+        }
+        _ => Err(line.unknown()),
+    }
+}
+
+/// The zone of `FROM`: the first one that a network stands for.
+fn first_zone(from: &Token) -> Result<Zone, Error> {
+    let invalid = || from.error(format!("unable to normalize '{from}'"));
+    let zones = zone(from).map_err(|_| invalid())?;
+    if let [first, _, ..] = &zones[..] {
+        tracing::warn!(
+            target: "plugin/forward",
+            "Unsupported CIDR notation: '{from}' expands to multiple zones. Using only '{first}'."
+        );
+    }
+    zones.into_iter().next().ok_or_else(invalid)
+}
+
+fn probe(line: &Line) -> Result<Probe, Error> {
+    let (interval, options) = line
+        .args
+        .split_first()
+        .ok_or_else(|| line.name.arg_error())?;
+    let mut probe = Probe {
+        interval: not_negative(line, interval)?,
+        ..Probe::default()
+    };
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match option.as_str() {
+            "no_rec" => probe.recurse = false,
+            "domain" => {
+                let domain = options.next().ok_or_else(|| option.arg_error())?;
+                probe.domain = Zone::from_text(domain.as_str()).map_err(|_| {
+                    domain.error(format!("health_check: invalid domain name {domain}"))
+                })?;
+            }
+            _ => {
+                return Err(option.error(format!("health_check: unknown option {option}")));
+            }
+        }
+    }
+    Ok(probe)
+}
+
+fn flag(line: &Line) -> Result<bool, Error> {
+    line.exactly::<0>().map(|_| true)
+}
+
+fn positive_duration(line: &Line) -> Result<Duration, Error> {
+    not_negative(line, &line.exactly::<1>()?[0])
+}
+
+fn not_negative(line: &Line, token: &Token) -> Result<Duration, Error> {
+    if token.as_str().starts_with('-') {
+        return Err(token.error(format!("{} can't be negative: {token}", line.name)));
+    }
+    duration(token)
+}
+
+fn count(line: &Line) -> Result<usize, Error> {
+    let [token] = line.exactly()?;
+    if token.as_str().starts_with('-') {
+        return Err(token.error(format!("{} can't be negative: {token}", line.name)));
+    }
+    number(token)
+}
+
+fn rcodes(line: &Line) -> Result<Vec<Rcode>, Error> {
+    let tokens = line.some_args()?.iter();
+    tokens
+        .map(|token| {
+            let rcode = token.as_str().parse();
+            rcode.map_err(|_| token.error(format!("{token} is not a valid rcode")))
+        })
+        .collect()
+}

@@ -1,0 +1,174 @@
+//! The element of the chain: which queries are forwarded, and what the client gets back.
+
+use super::coalesce::Key;
+use super::stanza::{Answered, Stanza, rcode};
+use crate::dns::{ExtendedError, Header, Name, Opcode, Rcode, Reply};
+use crate::plugin::{Context, Outcome, OwnedContext, Plugin, Step};
+use crate::upstream::{Cause, ExchangeError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+/// The directive's name.
+const NAME: &str = "forward";
+
+/// One stanza in the chain.
+pub(super) struct Forward(Arc<Stanza>);
+
+impl Forward {
+    pub(super) const fn new(stanza: Arc<Stanza>) -> Self {
+        Self(stanza)
+    }
+
+    /// FW-2: below `FROM`, and below no `except`; `FROM` itself is never excepted.
+    fn matches(&self, name: &Name) -> bool {
+        let config = &self.0.config;
+        config.from.contains(name)
+            && (name.wire() == config.from.wire()
+                || !config.except.iter().any(|zone| zone.contains(name)))
+    }
+}
+
+impl Plugin for Forward {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn query(&self, cx: &mut Context<'_>, _reply: &mut Reply) -> Step {
+        if !self.matches(cx.query.name()) {
+            return Step::Next;
+        }
+        if cx.query.header().opcode() != Opcode::QUERY {
+            return Step::Done(Outcome::Unwritten {
+                rcode: Rcode::REFUSED,
+                error: None,
+            });
+        }
+        let Some(permit) = Permit::take(&self.0) else {
+            self.0.rejected.add(cx.shard, 1);
+            let maximum = self.0.config.max_concurrent;
+            return Step::Done(Outcome::Unwritten {
+                rcode: Rcode::REFUSED,
+                error: Some(format!("concurrent queries exceeded maximum {maximum}").into()),
+            });
+        };
+        let stanza = Arc::clone(&self.0);
+        let cx = cx.to_owned();
+        Step::Wait(Box::pin(async move {
+            let answered = ask(&stanza, &cx).await;
+            drop(permit);
+            finish(&stanza, cx, answered).await
+        }))
+    }
+}
+
+async fn ask(stanza: &Arc<Stanza>, cx: &OwnedContext) -> Answered {
+    let (packet, key, protocol, limit) = {
+        let view = cx.view();
+        let protocol = stanza.protocol(view.client.transport);
+        let packet = stanza.outgoing(&view.query);
+        let key = Key::of(&view.query, &packet, protocol);
+        (packet, key, protocol, view.query.udp_limit())
+    };
+    let Some(key) = key else {
+        return stanza.ask(packet, protocol, limit).await;
+    };
+    let (flight, joined) = stanza.coalescer.join(key, || {
+        let stanza = Arc::clone(stanza);
+        async move { stanza.ask(packet, protocol, limit).await }
+    });
+    if joined {
+        stanza.coalesced.inc();
+    }
+    flight.await
+}
+
+async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outcome, Reply) {
+    if let Answered::Message(message) = &answered
+        && hands_on(stanza, message)
+        && next_forwards(&cx)
+    {
+        let next = cx.position + 1;
+        return Arc::clone(&cx.chain).ask(next, cx).await;
+    }
+    let mut reply = Reply::new();
+    let view = cx.view();
+    let error = match answered {
+        Answered::Message(message) => {
+            // It was walked before, and its question is the client's but for the case: it fits.
+            let outcome = match reply.adopt(&view.query, &message) {
+                Ok(()) => Outcome::Written,
+                Err(error) => Outcome::failed(error.to_string()),
+            };
+            return (outcome, reply);
+        }
+        Answered::Failed(error) => error,
+    };
+    reply.start(&view.query);
+    reply.add_extended_error(extended_error(error.as_ref()));
+    let outcome = match error {
+        Some(ExchangeError::OtherQuestion { .. }) => {
+            reply.set_rcode(Rcode::FORMERR);
+            Outcome::Written
+        }
+        Some(error) => Outcome::failed(error.to_string()),
+        None => Outcome::failed("no healthy proxies"),
+    };
+    (outcome, reply)
+}
+
+/// FW-19: whether the answer is one that the next stanza is to be asked about.
+fn hands_on(stanza: &Stanza, message: &[u8]) -> bool {
+    let header = Header::read(message).unwrap_or_default();
+    let rcode = rcode(message);
+    let no_data = rcode == Rcode::NOERROR && header.counts[1] == 0 && !header.has(Header::TC);
+    stanza.config.next.contains(&rcode) || (stanza.config.next_on_nodata && no_data)
+}
+
+fn next_forwards(cx: &OwnedContext) -> bool {
+    let next = cx.chain.plugins().get(cx.position + 1);
+    next.is_some_and(|plugin| plugin.name() == NAME)
+}
+
+/// What the client is told of a failure: the upstream and the reason, but not our source port.
+fn extended_error(error: Option<&ExchangeError>) -> ExtendedError {
+    let (code, why) = match error {
+        None => (
+            ExtendedError::NO_REACHABLE_AUTHORITY,
+            "all upstreams are down".to_owned(),
+        ),
+        Some(ExchangeError::OtherQuestion { .. } | ExchangeError::Malformed { .. }) => {
+            (ExtendedError::INVALID_DATA, "not a reply".to_owned())
+        }
+        Some(error) => match error.cause() {
+            Some(Cause::Timeout) => (
+                ExtendedError::NO_REACHABLE_AUTHORITY,
+                Cause::Timeout.to_string(),
+            ),
+            Some(cause) => (ExtendedError::NETWORK_ERROR, cause.to_string()),
+            None => (ExtendedError::OTHER, "too many queries wait".to_owned()),
+        },
+    };
+    let text = match error.and_then(ExchangeError::remote) {
+        Some(remote) => format!("upstream {remote}: {why}"),
+        None => why,
+    };
+    ExtendedError::new(code, text)
+}
+
+/// The right to have a query in flight (FW-11).
+struct Permit(Arc<Stanza>);
+
+impl Permit {
+    fn take(stanza: &Arc<Stanza>) -> Option<Self> {
+        let before = stanza.in_flight.fetch_add(1, SeqCst);
+        let permit = Self(Arc::clone(stanza));
+        let maximum = stanza.config.max_concurrent;
+        (maximum == 0 || before < maximum).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, SeqCst);
+    }
+}

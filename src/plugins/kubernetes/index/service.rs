@@ -1,0 +1,127 @@
+//! A service as queries see it: the object, its endpoint slices, and what is derived from both.
+
+use super::super::object::{EndpointSlice, Key, Port, Service};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How endpoints and services become names; part of what defines an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Naming {
+    /// `endpoint_pod_names`: endpoints without a host name are called like their pods.
+    pub endpoint_pod_names: bool,
+}
+
+/// A service, or the name of one that only endpoint slices know.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Namespace and name.
+    pub key: Arc<Key>,
+    /// The object; `None` while only slices are known.
+    pub service: Option<Arc<Service>>,
+    /// Its slices, by name.
+    pub slices: Box<[(Box<str>, Arc<EndpointSlice>)]>,
+    /// Every ready endpoint, sorted by host name in lower case.
+    pub endpoints: Box<[Endpoint]>,
+}
+
+/// An address of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The label that its name starts with, in lower case (spec 4.7).
+    pub host: Box<str>,
+    /// The address.
+    pub ip: IpAddr,
+    /// Which slice of the entry it is from; that one has its ports.
+    pub slice: u32,
+    /// Whether an endpoint before it in the order has the same address: it gives no further
+    /// address record.
+    pub repeated: bool,
+}
+
+impl Entry {
+    /// Puts an entry together.
+    pub fn new(
+        key: Arc<Key>,
+        service: Option<Arc<Service>>,
+        slices: Box<[(Box<str>, Arc<EndpointSlice>)]>,
+        naming: Naming,
+    ) -> Self {
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for (index, (_, slice)) in slices.iter().enumerate() {
+            for endpoint in &slice.endpoints {
+                let pod = endpoint
+                    .target
+                    .as_deref()
+                    .filter(|_| naming.endpoint_pod_names);
+                let host = endpoint.hostname.as_deref().or(pod);
+                endpoints.push(Endpoint {
+                    host: host
+                        .map_or_else(|| host_of(endpoint.ip), str::to_ascii_lowercase)
+                        .into(),
+                    ip: endpoint.ip,
+                    slice: index as u32,
+                    repeated: false,
+                });
+            }
+        }
+        endpoints.sort_by(|a, b| (&a.host, a.ip, a.slice).cmp(&(&b.host, b.ip, b.slice)));
+        let mut seen = std::collections::HashSet::new();
+        for endpoint in &mut endpoints {
+            endpoint.repeated = !seen.insert(endpoint.ip);
+        }
+        Self {
+            key,
+            service,
+            slices,
+            endpoints: endpoints.into(),
+        }
+    }
+
+    /// Whether neither a service nor a slice is left.
+    pub fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices.is_empty()
+    }
+
+    /// The ports of an endpoint.
+    pub fn ports(&self, endpoint: &Endpoint) -> &[Port] {
+        self.slices
+            .get(endpoint.slice as usize)
+            .map_or(&[], |(_, slice)| &slice.ports)
+    }
+
+    /// The endpoints of this host name (lower case).
+    pub fn hosts(&self, host: &[u8]) -> &[Endpoint] {
+        let first = self
+            .endpoints
+            .partition_point(|endpoint| endpoint.host.as_bytes() < host);
+        let rest = &self.endpoints[first..];
+        let count = rest.partition_point(|endpoint| endpoint.host.as_bytes() == host);
+        &rest[..count]
+    }
+
+    /// Every address that leads to this entry: cluster IPs, then endpoints.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let service = self
+            .service
+            .iter()
+            .flat_map(|service| service.cluster_ips.iter().copied());
+        service.chain(self.endpoints.iter().map(|endpoint| endpoint.ip))
+    }
+
+    /// Whether `ip` is one of the service's own addresses.
+    pub fn has_cluster_ip(&self, ip: IpAddr) -> bool {
+        self.service
+            .as_ref()
+            .is_some_and(|service| service.cluster_ips.contains(&ip))
+    }
+}
+
+/// The host label of an address: its text with dots or colons as dashes; a trailing dash gets a
+/// `0` (spec 4.7).
+pub fn host_of(ip: IpAddr) -> String {
+    let mut host = ip.to_string().replace(['.', ':'], "-");
+    if host.ends_with('-') {
+        host.push('0');
+    }
+    host
+}

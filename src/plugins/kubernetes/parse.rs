@@ -1,0 +1,177 @@
+//! What a name asks for: its labels left of the zone, read from the right (spec 4.5).
+
+use crate::dns::Name;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What a name below a cluster zone is about. Labels are in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'n> {
+    /// The zone itself.
+    Apex,
+    /// `svc.ZONE`, `pod.ZONE`.
+    Branch,
+    /// `NS.svc.ZONE`, `NS.pod.ZONE`.
+    Namespace(&'n [u8]),
+    /// Something of a service.
+    Service(ServiceName<'n>),
+    /// `LABEL.NS.pod.ZONE`, whatever stands left of it.
+    Pod {
+        /// The namespace.
+        namespace: &'n [u8],
+        /// The address with dashes.
+        label: &'n [u8],
+    },
+    /// `ns.dns.ZONE`.
+    NameServer,
+    /// `dns-version.ZONE`.
+    Version,
+    /// Anything else.
+    Unknown,
+}
+
+/// A service, one of its endpoints, or one of its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceName<'n> {
+    /// The namespace.
+    pub namespace: &'n [u8],
+    /// The name.
+    pub name: &'n [u8],
+    /// What stands left of it.
+    pub part: Part<'n>,
+}
+
+/// What of a service is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'n> {
+    /// All of it.
+    Whole,
+    /// `HOST.SERVICE…`
+    Endpoint(&'n [u8]),
+    /// `_PORT._PROTOCOL.SERVICE…`, underscores removed.
+    Port {
+        /// The port's name.
+        port: &'n [u8],
+        /// The protocol.
+        protocol: &'n [u8],
+    },
+}
+
+impl<'n> Subject<'n> {
+    /// Reads `name`, which is in a zone of `zone_labels` labels.
+    pub fn read(name: &'n Name, zone_labels: usize) -> Self {
+        let left = name.label_count().saturating_sub(zone_labels);
+        // Label `at` counted from the zone leftwards.
+        let label = |at: usize| name.label(left - at);
+        match left {
+            0 => return Self::Apex,
+            1 if label(1) == b"dns-version" => return Self::Version,
+            2 if label(1) == b"dns" && label(2) == b"ns" => return Self::NameServer,
+            _ => {}
+        }
+        match (label(1), left) {
+            (b"svc" | b"pod", 1) => Self::Branch,
+            (b"svc" | b"pod", 2) => Self::Namespace(label(2)),
+            (b"svc", 3..=5) => Self::Service(ServiceName {
+                namespace: label(2),
+                name: label(3),
+                part: match left {
+                    3 => Part::Whole,
+                    4 => Part::Endpoint(label(4)),
+                    _ => Part::Port {
+                        protocol: bare(label(4)),
+                        port: bare(label(5)),
+                    },
+                },
+            }),
+            (b"pod", 3..=5) => Self::Pod {
+                namespace: label(2),
+                label: label(3),
+            },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A label without one leading underscore.
+fn bare(label: &[u8]) -> &[u8] {
+    label.strip_prefix(b"_").unwrap_or(label)
+}
+
+/// The address that a pod's label stands for: three single dashes make an IPv4 address, anything
+/// else must be an IPv6 address with dashes for colons (KD-2).
+pub fn pod_address(label: &[u8]) -> Option<IpAddr> {
+    let mut text = [0u8; 45];
+    let text = text.get_mut(..label.len())?;
+    text.copy_from_slice(label);
+    let dashes = label.iter().filter(|&&octet| octet == b'-').count();
+    let v4 = dashes == 3 && !label.windows(2).any(|pair| pair == b"--");
+    for octet in text.iter_mut().filter(|octet| **octet == b'-') {
+        *octet = if v4 { b'.' } else { b':' };
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    if v4 {
+        text.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    } else {
+        text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    }
+}
+
+/// The address of a whole reverse name: four octets below `in-addr.arpa.`, or 32 nibbles below
+/// `ip6.arpa.` (RFC 1035 §3.5, RFC 3596 §2.5).
+pub fn reverse_address(name: &Name) -> Option<IpAddr> {
+    let labels = name.label_count();
+    if labels == 6 && name.suffix(4) == b"\x07in-addr\x04arpa\0" {
+        let mut octets = [0; 4];
+        for (at, octet) in octets.iter_mut().rev().enumerate() {
+            let label = name.label(at);
+            if label.len() > 1 && label[0] == b'0' {
+                return None;
+            }
+            *octet = std::str::from_utf8(label).ok()?.parse().ok()?;
+        }
+        return Some(Ipv4Addr::from(octets).into());
+    }
+    if labels == 34 && name.suffix(32) == b"\x03ip6\x04arpa\0" {
+        let mut address = 0u128;
+        for at in (0..32).rev() {
+            let [digit] = name.label(at) else { return None };
+            address = address << 4 | u128::from((*digit as char).to_digit(16)?);
+        }
+        return Some(Ipv6Addr::from(address).into());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_of_pods() {
+        let ip = |label: &str| pod_address(label.as_bytes()).map(|ip| ip.to_string());
+        assert_eq!(ip("10-244-2-5").as_deref(), Some("10.244.2.5"));
+        assert_eq!(ip("fd00-10--5").as_deref(), Some("fd00:10::5"));
+        assert_eq!(ip("1-2--3").as_deref(), None, "no IPv6 address either");
+        for label in ["999-1-1-1", "1-2-3", "web", "", &"1-".repeat(40)] {
+            assert_eq!(ip(label), None, "{label}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_reverse_names() {
+        let ip =
+            |name: &str| reverse_address(&Name::from_text(name).unwrap()).map(|ip| ip.to_string());
+        assert_eq!(ip("5.2.244.10.in-addr.arpa").as_deref(), Some("10.244.2.5"));
+        let nibbles = "5.".to_owned() + &"0.".repeat(23) + "0.1.0.0.0.0.d.f.ip6.arpa";
+        assert_eq!(ip(&nibbles).as_deref(), Some("fd00:10::5"));
+        for name in [
+            "2.244.10.in-addr.arpa",
+            "1.5.2.244.10.in-addr.arpa",
+            "256.1.1.1.in-addr.arpa",
+            "x.1.1.1.in-addr.arpa",
+        ] {
+            assert_eq!(ip(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! From the index and a question to records: straight into the reply, nothing allocated.
+
+mod address;
+mod apex;
+mod negative;
+mod pointer;
+mod service;
+
+use super::config::{Answers, Pods};
+use super::index::Index;
+use super::parse::{Subject, pod_address};
+use crate::dns::{Name, Owner, RecordType, Reply, Section, Zone};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a question came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Records were written.
+    Answered,
+    /// An alias was found that leads out of the cluster's zones; only its CNAME is written, and
+    /// the target (wire form, lower case) starts at this offset of the message.
+    Alias(usize),
+    /// The name exists, without such records.
+    Nodata,
+    /// The name does not exist.
+    Nothing,
+}
+
+/// What answers are made from.
+pub(super) struct Source<'s> {
+    pub index: &'s Index,
+    pub answers: &'s Answers,
+}
+
+/// The family of addresses that a type asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+    /// No address: only whether the name exists.
+    None,
+}
+
+impl Family {
+    pub(super) const fn of(qtype: RecordType) -> Self {
+        match qtype {
+            RecordType::A => Self::V4,
+            RecordType::AAAA => Self::V6,
+            _ => Self::None,
+        }
+    }
+
+    const fn has(self, ip: IpAddr) -> bool {
+        matches!(
+            (self, ip),
+            (Self::V4, IpAddr::V4(_)) | (Self::V6, IpAddr::V6(_))
+        )
+    }
+}
+
+impl Source<'_> {
+    /// Answers a question for `name`, which is in `zone`, into `reply`.
+    pub(super) fn answer(
+        &self,
+        name: &Name,
+        qtype: RecordType,
+        zone: &Zone,
+        reply: &mut Reply,
+    ) -> Found {
+        let labels = zone.label_count();
+        if name.label_count() == labels {
+            return self.apex(qtype, zone, reply);
+        }
+        if qtype == RecordType::SOA {
+            return Found::Nodata;
+        }
+        if zone.is_reverse() {
+            return self.reverse(name, qtype, reply);
+        }
+        let subject = Subject::read(name, labels);
+        match qtype {
+            RecordType::SRV => self.srv(name, &subject, labels, reply),
+            RecordType::TXT => self.txt(&subject, reply),
+            RecordType::CNAME => self.cname(&subject, reply),
+            _ => self.addresses(&subject, Family::of(qtype), Owner::Query, reply),
+        }
+    }
+
+    /// `dns-version.ZONE`; of every other name only what has entries of its own exists (KO-2).
+    fn txt(&self, subject: &Subject<'_>, reply: &mut Reply) -> Found {
+        match subject {
+            Subject::Version => {
+                let version = b"\x051.1.0";
+                reply.push(
+                    Section::Answer,
+                    Owner::Query,
+                    RecordType::TXT,
+                    28_800,
+                    version,
+                );
+                Found::Answered
+            }
+            Subject::Service(_) | Subject::Pod { .. } | Subject::NameServer => {
+                self.addresses(subject, Family::None, Owner::Query, reply)
+            }
+            _ => Found::Nothing,
+        }
+    }
+
+    /// Whether queries may see this namespace (`namespaces`, `namespace_labels`).
+    pub(super) fn exposes(&self, namespace: &[u8]) -> bool {
+        let listed = &self.answers.namespaces;
+        let listed = listed.is_empty() || listed.iter().any(|name| name.as_bytes() == namespace);
+        listed && (!self.answers.labelled_namespaces || self.index.has_namespace(namespace))
+    }
+
+    fn namespace_exists(&self, namespace: &[u8]) -> bool {
+        self.exposes(namespace) && self.index.has_namespace(namespace)
+    }
+
+    /// The address that a pod's name stands for, if there is such a name (KD-1 … KD-3).
+    fn pod(&self, namespace: &[u8], label: &[u8]) -> Option<IpAddr> {
+        if self.answers.pods == Pods::Disabled || !self.namespace_exists(namespace) {
+            return None;
+        }
+        let ip = pod_address(label)?;
+        (self.answers.pods == Pods::Insecure || self.index.has_pod(namespace, ip)).then_some(ip)
+    }
+
+    fn push_address(
+        &self,
+        section: Section,
+        owner: Owner<'_>,
+        ip: IpAddr,
+        reply: &mut Reply,
+    ) -> bool {
+        let ttl = self.answers.ttl;
+        match ip {
+            IpAddr::V4(ip) => reply.push(section, owner, RecordType::A, ttl, &ip.octets()),
+            IpAddr::V6(ip) => reply.push(section, owner, RecordType::AAAA, ttl, &ip.octets()),
+        }
+    }
+}
+
+/// Name servers' own addresses, found when the plugin is set up.
+pub(super) type LocalAddresses = Arc<[IpAddr]>;

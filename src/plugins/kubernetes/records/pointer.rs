@@ -1,0 +1,66 @@
+//! PTR: names of addresses (KP-1 … KP-8).
+
+use super::super::index::Entry;
+use super::super::parse::reverse_address;
+use super::{Found, Source};
+use crate::dns::{Class, Name, Owner, RecordType, Reply, Section};
+
+impl Source<'_> {
+    /// A question for a name below a reverse zone.
+    pub(super) fn reverse(&self, name: &Name, qtype: RecordType, reply: &mut Reply) -> Found {
+        let Some(ip) = reverse_address(name).filter(|_| qtype == RecordType::PTR) else {
+            return Found::Nothing;
+        };
+        // A service's own address has one name, whatever endpoints share it.
+        let mut found = Found::Nothing;
+        self.index.by_address(ip, |entry| {
+            let seen = found == Found::Answered;
+            if !seen && entry.has_cluster_ip(ip) && self.lists(entry) {
+                self.push_pointer(None, entry, reply);
+                found = Found::Answered;
+            }
+        });
+        if found == Found::Answered || self.answers.noendpoints {
+            return found;
+        }
+        self.index.by_address(ip, |entry| {
+            if !self.lists(entry) {
+                return;
+            }
+            let mut last = None;
+            for endpoint in entry.endpoints.iter().filter(|endpoint| endpoint.ip == ip) {
+                // Sorted by host name: equal ones follow each other.
+                if last.replace(&endpoint.host) != Some(&endpoint.host) {
+                    self.push_pointer(Some(&endpoint.host), entry, reply);
+                    found = Found::Answered;
+                }
+            }
+        });
+        found
+    }
+
+    /// Whether `namespaces` lets an entry be seen. (`namespace_labels` is not looked at: KP-3.)
+    fn lists(&self, entry: &Entry) -> bool {
+        let listed = &self.answers.namespaces;
+        listed.is_empty() || listed.contains(&entry.key.namespace)
+    }
+
+    fn push_pointer(&self, host: Option<&str>, entry: &Entry, reply: &mut Reply) {
+        let ptr = (RecordType::PTR, Class::IN);
+        reply.push_with(
+            Section::Answer,
+            Owner::Query,
+            ptr,
+            self.answers.ttl,
+            |out| {
+                if let Some(host) = host {
+                    out.label(host.as_bytes());
+                }
+                out.label(entry.key.name.as_bytes());
+                out.label(entry.key.namespace.as_bytes());
+                out.label(b"svc");
+                out.octets(self.answers.primary.wire());
+            },
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! One list or one watch, from its request to its end.
+
+use super::super::client::{chunk, read};
+use super::super::decode::{self, Event, Format, Frames, Item};
+use super::state::End;
+use super::{Failure, Watcher};
+use crate::limits::KUBE_PAGE_BYTES;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// What an event did to a stream.
+enum Step {
+    /// It changed an object, or moved the version on.
+    Applied,
+    /// It completed the initial list.
+    Listed,
+    /// A bookmark within the initial list: nothing.
+    Idle,
+    /// The stream is of no use any more.
+    End(End),
+}
+
+impl Watcher {
+    /// Reads the list in pages of at most `limit` objects; and whether that made progress.
+    pub(super) async fn pages(&self, limit: u32) -> (End, bool) {
+        match self.try_pages(limit).await {
+            Ok(version) => (End::Listed { version }, true),
+            Err(failure) => (failure.into(), false),
+        }
+    }
+
+    async fn try_pages(&self, limit: u32) -> Result<String, Failure> {
+        let patience = self.timing.response;
+        let mut token = String::new();
+        loop {
+            let uri = self.requests.page(limit, &token);
+            let mut response = self.api.get(&uri, patience).await?;
+            if token.is_empty() {
+                self.list_start();
+            }
+            let body = timeout(patience, read(&mut response.body, KUBE_PAGE_BYTES));
+            let body = body.await.map_err(|_| Failure::Silent(patience))??;
+            self.signs.works();
+            let page = decode::list(response.format, self.kind, &body, &mut |item| {
+                self.set(item);
+            })?;
+            if page.next.is_empty() {
+                self.list_end();
+                return Ok(page.version);
+            }
+            token = page.next;
+        }
+    }
+
+    /// Watches from `version`, or, without one, lists and watches on; and whether that made
+    /// progress beyond the list.
+    pub(super) async fn stream(&self, mut version: Option<String>) -> (End, bool) {
+        let begun = Instant::now();
+        let mut progress = false;
+        let end = self.try_stream(&mut version, &mut progress).await;
+        // What nobody changes has a quiet watch.
+        progress |= version.is_some() && begun.elapsed() > self.timing.longest_pause;
+        let end = match (end, version) {
+            (Ok(end), _) => end,
+            // With the list complete, a stream may be cut and go on from its version.
+            (Err(Failure::Ended), Some(version)) => End::Closed { version },
+            (Err(failure), Some(version)) if progress && !matches!(failure, Failure::Status(_)) => {
+                self.signs.log(&failure);
+                End::Closed { version }
+            }
+            (Err(failure), _) => failure.into(),
+        };
+        (end, progress)
+    }
+
+    async fn try_stream(
+        &self,
+        version: &mut Option<String>,
+        progress: &mut bool,
+    ) -> Result<End, Failure> {
+        let open = self.timing.watch_timeout();
+        let uri = self
+            .requests
+            .watch(version.as_deref(), open.as_secs().max(1));
+        let mut response = self.api.get(&uri, self.timing.response).await?;
+        self.signs.works();
+        if version.is_none() {
+            self.list_start();
+        }
+        // The server ends the watch; if it does not, the connection is dead.
+        let last = Instant::now() + open + self.timing.response;
+        let mut frames = Frames::new(response.format);
+        let mut silent_at = Instant::now() + self.timing.silence;
+        loop {
+            let received = timeout_at(silent_at.min(last), chunk(&mut response.body)).await;
+            let received = received.map_err(|_| Failure::Silent(self.timing.silence))??;
+            let Some(chunk) = received else {
+                return Err(Failure::Ended);
+            };
+            self.signs.seen();
+            frames.push(&chunk);
+            loop {
+                let frame = match frames.take() {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => break,
+                    // It would come again after a reconnect: only a list can step over it.
+                    Err(_) if version.is_some() => return Ok(End::Gone),
+                    Err(error) => return Err(error.into()),
+                };
+                match self.apply(response.format, frame, version) {
+                    step @ (Step::Applied | Step::Listed) => {
+                        *progress |= version.is_some() && matches!(step, Step::Applied);
+                        silent_at = Instant::now() + self.timing.silence;
+                    }
+                    Step::Idle => {}
+                    Step::End(end) => return Ok(end),
+                }
+            }
+        }
+    }
+
+    /// Applies an event. `version` is `None` until the initial list is complete.
+    fn apply(&self, format: Format, frame: &[u8], version: &mut Option<String>) -> Step {
+        let seen = match decode::event(format, self.kind, frame) {
+            Ok(Event::Set(item)) => {
+                let seen = item.version.clone();
+                self.set(item);
+                seen
+            }
+            Ok(Event::Deleted(key, seen)) => {
+                self.sink.delete(self.kind, &key);
+                seen
+            }
+            Ok(Event::Bookmark {
+                version: seen,
+                initial_end,
+            }) => {
+                if version.is_none() {
+                    if !initial_end {
+                        return Step::Idle;
+                    }
+                    self.list_end();
+                    *version = Some(seen.into_owned());
+                    return Step::Listed;
+                }
+                seen
+            }
+            Ok(Event::Error(status)) => return Step::End(Failure::Status(status).into()),
+            Err(error) => {
+                self.quarantine
+                    .object(self.kind, &Default::default(), &error);
+                return Step::Applied;
+            }
+        };
+        if let Some(version) = version
+            && !seen.is_empty()
+        {
+            version.clear();
+            version.push_str(&seen);
+        }
+        Step::Applied
+    }
+
+    fn set(&self, item: Item<'_>) {
+        match item.object {
+            Ok(object) => self.sink.set(item.key, object),
+            Err(error) => self.quarantine.object(self.kind, &item.key, &error),
+        }
+    }
+
+    fn list_start(&self) {
+        self.signs.list_begins();
+        self.sink.list_start(self.kind);
+    }
+
+    fn list_end(&self) {
+        self.signs.list_ends();
+        self.sink.list_end(self.kind);
+    }
+}

@@ -1,0 +1,325 @@
+//! Connected UDP sockets to one upstream, with many queries in flight on each.
+
+use super::protocol::{Arrival, InFlight};
+use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
+use crate::dns::MAX_MESSAGE;
+use crate::limits::{
+    UPSTREAM_UDP_IN_FLIGHT, UPSTREAM_UDP_SOCKETS, UPSTREAM_UDP_TARGET, UPSTREAM_UDP_USES,
+};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+thread_local! {
+    /// Where a thread receives datagrams; what is kept of them is copied out at once.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into());
+}
+
+type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
+
+/// The sockets to one upstream.
+#[derive(Debug)]
+pub(super) struct UdpPool {
+    remote: SocketAddr,
+    settings: PoolSettings,
+    sockets: Mutex<Vec<Arc<Reading>>>,
+}
+
+/// A socket with the task that reads from it; the task ends with the last reference to this.
+#[derive(Debug)]
+struct Reading {
+    socket: Arc<Socket>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Socket {
+    io: UdpSocket,
+    local: SocketAddr,
+    remote: SocketAddr,
+    opened: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    in_flight: InFlight<Waiter>,
+    uses: u32,
+    last_used: Instant,
+    /// No further query goes out on it.
+    retired: bool,
+}
+
+/// A query in flight; it is given up when this is dropped.
+struct Lease {
+    reading: Arc<Reading>,
+    id: u16,
+    reply: oneshot::Receiver<Result<Bytes, ExchangeError>>,
+}
+
+impl UdpPool {
+    pub(super) const fn new(remote: SocketAddr, settings: PoolSettings) -> Self {
+        Self {
+            remote,
+            settings,
+            sockets: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Sends `query` on some socket and waits for its reply; `reused` is told whether the socket
+    /// was open before.
+    pub(super) async fn exchange(
+        &self,
+        query: &mut [u8],
+        timeout: Duration,
+        reused: impl FnOnce(bool),
+    ) -> Result<Bytes, ExchangeError> {
+        if super::protocol::question(query).is_none() {
+            return Err(ExchangeError::NoQuestion);
+        }
+        let mut lease = self.lease(query, reused)?;
+        let reading = Arc::clone(&lease.reading);
+        let socket = &reading.socket;
+        let answered = timeout_at(Instant::now() + timeout, async {
+            if let Err(error) = socket.io.send(query).await {
+                let cause = Cause::from(&error);
+                if cause.is_unreachable() {
+                    // It answers what another query sent, and only who comes first is told of it.
+                    socket.fail(cause);
+                }
+                return Err(socket.error(Operation::Write, cause));
+            }
+            // The sender is dropped only together with the socket's reader.
+            let gone = || Err(socket.error(Operation::Read, Cause::Eof));
+            (&mut lease.reply).await.unwrap_or_else(|_| gone())
+        })
+        .await
+        .unwrap_or_else(|_| Err(socket.error(Operation::Read, Cause::Timeout)));
+        if answered.is_err() {
+            // The way of this socket may be what is broken (an address translation that leads to
+            // a server that is gone, for one): what comes next takes another port.
+            socket.state().retired = true;
+        }
+        answered
+    }
+
+    fn lease(&self, query: &mut [u8], reused: impl FnOnce(bool)) -> Result<Lease, ExchangeError> {
+        let now = Instant::now();
+        let mut sockets = self.lock();
+        if let Some(lease) = self.enter_some(&mut sockets, query, UPSTREAM_UDP_TARGET, now) {
+            reused(true);
+            return Ok(lease);
+        }
+        let mut error = ExchangeError::Busy {
+            remote: self.remote,
+        };
+        if sockets.len() < UPSTREAM_UDP_SOCKETS {
+            match self.open() {
+                Ok(reading) => {
+                    sockets.push(Arc::clone(&reading));
+                    if let Some(lease) = reading.enter(query, UPSTREAM_UDP_IN_FLIGHT) {
+                        reused(false);
+                        return Ok(lease);
+                    }
+                }
+                // Out of file descriptors, for one: the open sockets have to do.
+                Err(failure) => error = failure,
+            }
+        }
+        let lease = self.enter_some(&mut sockets, query, UPSTREAM_UDP_IN_FLIGHT, now);
+        reused(lease.is_some());
+        lease.ok_or(error)
+    }
+
+    /// Puts `query` in flight on one of some sockets: two at random, and the newest one, which is
+    /// the likeliest to have room. Sockets that are of no use any more are closed on the way.
+    fn enter_some(
+        &self,
+        sockets: &mut Vec<Arc<Reading>>,
+        query: &mut [u8],
+        limit: usize,
+        now: Instant,
+    ) -> Option<Lease> {
+        let mut tried = 0;
+        while tried < 3 && !sockets.is_empty() {
+            let at = match tried {
+                2 => sockets.len() - 1,
+                _ => rand::random_range(0..sockets.len()),
+            };
+            if !sockets[at].socket.is_usable(now, &self.settings) {
+                sockets.swap_remove(at);
+                continue;
+            }
+            if let Some(lease) = sockets[at].enter(query, limit) {
+                return Some(lease);
+            }
+            tried += 1;
+        }
+        None
+    }
+
+    /// Opens a socket on an ephemeral port that the kernel picks at random.
+    fn open(&self) -> Result<Arc<Reading>, ExchangeError> {
+        let connect = || -> io::Result<(UdpSocket, SocketAddr)> {
+            let any: IpAddr = match self.remote {
+                SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let socket = std::net::UdpSocket::bind((self.settings.source.unwrap_or(any), 0))?;
+            socket.connect(self.remote)?;
+            socket.set_nonblocking(true)?;
+            let local = socket.local_addr()?;
+            Ok((UdpSocket::from_std(socket)?, local))
+        };
+        let (io, local) = connect().map_err(|error| ExchangeError::Io {
+            operation: Operation::Dial,
+            protocol: Protocol::Udp,
+            local: None,
+            remote: self.remote,
+            cause: (&error).into(),
+        })?;
+        let now = Instant::now();
+        let socket = Arc::new(Socket {
+            io,
+            local,
+            remote: self.remote,
+            opened: now,
+            state: Mutex::new(State {
+                in_flight: InFlight::new(UPSTREAM_UDP_IN_FLIGHT),
+                uses: 0,
+                last_used: now,
+                retired: false,
+            }),
+        });
+        let task = tokio::spawn(Arc::clone(&socket).read()).abort_handle();
+        Ok(Arc::new(Reading { socket, task }))
+    }
+
+    /// Closes sockets that no query needs any more; gives how many are left.
+    pub(super) fn sweep(&self) -> usize {
+        let now = Instant::now();
+        let mut sockets = self.lock();
+        sockets.retain(|reading| reading.socket.is_usable(now, &self.settings));
+        sockets.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Reading>>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading {
+    /// Puts `query` in flight, if fewer than `limit` queries are.
+    fn enter(self: &Arc<Self>, query: &mut [u8], limit: usize) -> Option<Lease> {
+        let mut state = self.socket.state();
+        if state.retired || state.in_flight.len() >= limit {
+            return None;
+        }
+        let (waiter, reply) = oneshot::channel();
+        let id = state.in_flight.insert(query, waiter, rand::random)?;
+        state.uses += 1;
+        state.last_used = Instant::now();
+        Some(Lease {
+            reading: Arc::clone(self),
+            id,
+            reply,
+        })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Waiters are answered under the same lock: an id whose channel is still empty is ours, one
+        // that was answered may belong to another query by now.
+        let mut state = self.reading.socket.state();
+        if self.reply.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+            state.in_flight.remove(self.id);
+        }
+    }
+}
+
+impl Socket {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_usable(&self, now: Instant, settings: &PoolSettings) -> bool {
+        let state = self.state();
+        let too_old = !settings.max_age.is_zero() && now - self.opened >= settings.max_age;
+        let idle = state.in_flight.is_empty() && now - state.last_used >= settings.expire;
+        !(state.retired || state.uses >= UPSTREAM_UDP_USES || too_old || idle)
+    }
+
+    async fn read(self: Arc<Self>) {
+        // An ICMP error makes a socket not readable but erroneous.
+        while let Ok(ready) = self.io.ready(Interest::READABLE | Interest::ERROR).await {
+            let received = SCRATCH.with_borrow_mut(|scratch| {
+                let len = self.io.try_recv(scratch)?;
+                self.deliver(&scratch[..len]);
+                Ok::<(), io::Error>(())
+            });
+            match received {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !ready.is_error() => {}
+                // A query that was being sent took the error.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.fail(Cause::Os(libc::ECONNREFUSED));
+                }
+                Err(error) => return self.fail((&error).into()),
+            }
+            // A flood of datagrams must not keep the thread.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    fn deliver(&self, message: &[u8]) {
+        let mut state = self.state();
+        // The waiter may have given up meanwhile.
+        let _ = match state.in_flight.arrive(message) {
+            Arrival::Reply(waiter) => waiter.send(Ok(Bytes::copy_from_slice(message))),
+            Arrival::OtherQuestion(waiter) => waiter.send(Err(ExchangeError::OtherQuestion {
+                remote: self.remote,
+            })),
+            Arrival::Stray => Ok(()),
+        };
+    }
+
+    /// Ends all queries in flight: the kernel does not say which of them an ICMP error answers,
+    /// but it is about the port that all of them went to.
+    fn fail(&self, cause: Cause) {
+        let error = self.error(Operation::Read, cause);
+        let mut state = self.state();
+        state.retired = true;
+        for waiter in state.in_flight.drain() {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    fn error(&self, operation: Operation, cause: Cause) -> ExchangeError {
+        ExchangeError::Io {
+            operation,
+            protocol: Protocol::Udp,
+            local: Some(self.local),
+            remote: self.remote,
+            cause,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The documents say what is so: what they name exists.
+
+use portolan::plugins::TABLE;
+use regex::Regex;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// README.md and everything in `docs/`.
+fn documents() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = docs
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+        .collect();
+    all.push(root().join("README.md"));
+    all
+}
+
+/// The text of every Rust file below `folder`.
+fn rust(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&rust(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+    text
+}
+
+#[test]
+fn links_lead_to_files() {
+    let link = Regex::new(r"\]\(([^)#]+)(?:#[^)]*)?\)").unwrap();
+    let mut count = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for target in link.captures_iter(&text).map(|found| found[1].to_owned()) {
+            if target.contains("://") {
+                continue;
+            }
+            count += 1;
+            let path = document.parent().unwrap().join(&target);
+            assert!(path.exists(), "{}: no {target}", document.display());
+        }
+    }
+    assert!(count > TABLE.len());
+}
+
+#[test]
+fn the_readme_lists_every_plugin_in_order() {
+    let row = Regex::new(r"(?m)^\| \[([a-z]+)\]\(src/plugins/([a-z]+)/README\.md\) \|").unwrap();
+    let text = read("README.md");
+    let rows: Vec<_> = row
+        .captures_iter(&text)
+        .map(|row| [row[1].to_owned(), row[2].to_owned()])
+        .collect();
+    let table: Vec<_> = TABLE
+        .iter()
+        .map(|entry| [entry.name.to_owned(), entry.name.to_owned()])
+        .collect();
+    assert_eq!(rows, table);
+}
+
+/// Every difference has a test, and the test is there.
+#[test]
+fn differences_name_tests_that_exist() {
+    let text = read("docs/differences.md");
+    let code = rust(&root().join("src")) + &rust(&root().join("tests"));
+    let test = Regex::new(r"`([a-z_0-9]+)`").unwrap();
+    let mut differences = 0;
+    for item in text.split("\n### ").skip(1) {
+        differences += 1;
+        let title = item.lines().next().unwrap_or_default();
+        let tests = item.lines().find_map(|line| line.strip_prefix("Test: "));
+        let tests = tests.unwrap_or_else(|| panic!("{title}: no line `Test: …`"));
+        let names: Vec<_> = test
+            .captures_iter(tests)
+            .map(|found| found[1].to_owned())
+            .collect();
+        assert!(!names.is_empty(), "{title}: {tests}");
+        for name in names {
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "{title}: no test {name}"
+            );
+        }
+    }
+    assert!(differences > 8);
+}
+
+#[test]
+fn operations_list_every_limit() {
+    let text = read("docs/operations.md");
+    let limit = Regex::new(r"(?m)^pub const ([A-Z_0-9]+)").unwrap();
+    let limits = read("src/limits.rs");
+    for name in limit
+        .captures_iter(&limits)
+        .map(|found| found[1].to_owned())
+    {
+        assert!(text.contains(&format!("| `{name}` |")), "no row for {name}");
+    }
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let text = read("docs/architecture.md");
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let name = if path.is_dir() {
+            format!("`{name}/`")
+        } else {
+            format!("`{name}`")
+        };
+        assert!(text.contains(&name), "no {name}");
+    }
+}

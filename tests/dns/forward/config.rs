@@ -1,0 +1,147 @@
+//! Every way to get a `forward` stanza wrong, and what the operator is told.
+
+use crate::support::block::{Builder, block, error};
+use portolan::plugin::Process;
+use std::sync::Arc;
+
+#[tokio::test]
+async fn errors_say_what_and_where() {
+    let sixteen = (1..=16).map(|n| format!("10.0.0.{n}")).collect::<Vec<_>>();
+    let sixteen = format!("forward . {}", sixteen.join(" "));
+    for (text, expected) in [
+        (
+            "forward",
+            "Wrong argument count or unexpected line ending after 'forward'",
+        ),
+        (
+            "forward .",
+            "Wrong argument count or unexpected line ending after '.'",
+        ),
+        (&sixteen, "more than 15 TOs configured: 16"),
+        (
+            "forward . /nonexistent/file",
+            "not an IP address or file: \"/nonexistent/file\" (host names are not supported yet)",
+        ),
+        (
+            "forward . tls://9.9.9.9",
+            "'tls' is not supported yet as a destination protocol in forward: tls://9.9.9.9",
+        ),
+        (
+            "forward . https://9.9.9.9",
+            "'https' is not supported yet as a destination protocol in forward: https://9.9.9.9",
+        ),
+        (
+            "forward . quic://9.9.9.9",
+            "'quic' is not supported as a destination protocol in forward: quic://9.9.9.9",
+        ),
+        ("forward a..b 10.0.0.1", "unable to normalize 'a..b'"),
+    ] {
+        let expected = format!("Corefile:1 - Error during parsing: {expected}");
+        assert_eq!(error(text), expected, "{text}");
+    }
+    for (option, expected) in [
+        ("bogus 1", "unknown property 'bogus'"),
+        ("policy fastest", "unknown policy 'fastest'"),
+        ("max_concurrent -1", "max_concurrent can't be negative: -1"),
+        ("expire -1s", "expire can't be negative: -1s"),
+        ("expire 1x", "time: invalid duration \"1x\""),
+        (
+            "health_check 1s bogus",
+            "health_check: unknown option bogus",
+        ),
+        (
+            "health_check 1s domain a..b",
+            "health_check: invalid domain name a..b",
+        ),
+        ("next BOGUS", "BOGUS is not a valid rcode"),
+        ("failover NOERROR", "NOERROR cannot be used in failover"),
+        (
+            "force_tcp yes",
+            "Wrong argument count or unexpected line ending after 'yes'",
+        ),
+        (
+            "except",
+            "Wrong argument count or unexpected line ending after 'except'",
+        ),
+        (
+            "doh_method PUT",
+            "doh_method: unknown method 'PUT', must be POST or GET",
+        ),
+        (
+            "resolver example.org",
+            "resolver: not an IP address: \"example.org\"",
+        ),
+        (
+            "source_address here",
+            "source_address: invalid IP address 'here'",
+        ),
+    ] {
+        let text = format!("forward . 10.0.0.1 {{\n {option}\n}}");
+        let expected = format!("Corefile:2 - Error during parsing: {expected}");
+        assert_eq!(error(&text), expected, "{option}");
+    }
+    assert_eq!(
+        error("forward . 10.0.0.1 {\n max_age 5s\n}"),
+        "Corefile:1 - Error during parsing: max_age (5s) must not be less than expire (10s)"
+    );
+}
+
+#[tokio::test]
+async fn every_option_is_taken() {
+    let built = block(
+        "forward example.org 10.0.0.1 10.0.0.1:53 dns://10.0.0.2:5353 [2001:db8::1]:53 {
+            except a.example.org 10.0.0.0/8
+            force_tcp
+            prefer_udp
+            expire 5s
+            max_age 1m
+            max_idle_conns 10
+            read_timeout 500ms
+            max_fails 0
+            max_connect_attempts 3
+            policy sequential
+            health_check 1s no_rec domain example.org
+            max_concurrent 100
+            next NXDOMAIN servfail
+            next_on_nodata
+            failover SERVFAIL
+            failfast_all_unhealthy_upstreams
+            tls
+            tls_servername dns.example
+            doh_method GET
+            resolver 10.0.0.3 10.0.0.4:54
+        }",
+    );
+    assert!(built.chain.block().any_class, "FW-24");
+    assert_eq!(built.chain.plugins().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_gives_its_nameservers() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("empty"), "search a\n").unwrap();
+    std::fs::write(
+        directory.path().join("resolv.conf"),
+        "nameserver 10.0.0.1\nnameserver 10.0.0.2\n",
+    )
+    .unwrap();
+    let (mut own, _requests) = Process::new(tokio::runtime::Handle::current(), 1);
+    own.corefile = Some(directory.path().join("Corefile"));
+    let own = Arc::new(own);
+    let build = |text: &str| {
+        let process = Some(Arc::clone(&own));
+        let builder = Builder {
+            process,
+            ..Builder::default()
+        };
+        builder.build(text).map_err(|error| error.to_string())
+    };
+    assert!(build("forward . resolv.conf").is_ok());
+    assert_eq!(
+        build("forward . empty").err().unwrap(),
+        "Corefile:1 - Error during parsing: no valid upstream addresses found"
+    );
+    // Duplicates over files and addresses are one upstream each: 2 + 13 is allowed.
+    let thirteen: Vec<_> = (1..=15).map(|n| format!("10.0.0.{n}")).collect();
+    assert!(build(&format!("forward . resolv.conf {}", thirteen.join(" "))).is_ok());
+}
