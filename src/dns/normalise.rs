@@ -398,3 +398,6 @@ impl Spelled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

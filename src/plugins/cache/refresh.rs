@@ -1,7 +1,8 @@
 //! Asking again for what is stored already: `prefetch` and `serve_stale`.
 
+use super::Inner;
 use super::entry::{Entry, Refreshing};
-use super::{Inner, Intake};
+use super::intake::Intake;
 use crate::dns::{Query, Reply};
 use crate::plugin::{Answer, Context, Outcome, OwnedContext, Transport};
 use std::pin::Pin;

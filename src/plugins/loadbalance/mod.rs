@@ -4,11 +4,13 @@ mod order;
 mod random;
 #[cfg(test)]
 mod tests;
+mod weighted;
 
 use crate::corefile::{Error, Token};
 use crate::dns::{Rcode, RecordType, Reply};
 use crate::plugin::{Context, Outcome, Plugin, Setup, Step};
 use ipnet::IpNet;
+use order::{Order, Policy};
 
 /// Builds the plugin from its occurrences in a server block: the last policy counts, preferred
 /// networks add up.
@@ -17,22 +19,23 @@ use ipnet::IpNet;
 /// Points at what is wrong in the Corefile.
 pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let mut prefer = Vec::new();
+    let mut weights = None;
     for directive in setup.directives {
-        match directive.args.as_slice() {
-            [] => {}
-            [policy, extra @ ..] if policy.as_str() == "round_robin" => {
-                if let Some(extra) = extra.first() {
+        weights = match directive.args.as_slice() {
+            [] => None,
+            [policy, extra @ ..] if policy.as_str() == "round_robin" => match extra.first() {
+                Some(extra) => {
                     return Err(extra.error(format!("unknown property for {policy}")));
                 }
-            }
-            [policy] if policy.as_str() == "weighted" => {
-                return Err(policy.error("missing weight file argument"));
-            }
+                None => None,
+            },
             [policy, ..] if policy.as_str() == "weighted" => {
-                return Err(policy.error("policy weighted is not supported yet"));
+                // Its options are its own.
+                weights = Some(weighted::setup(directive, &setup.process.runtime)?);
+                continue;
             }
             [policy, ..] => return Err(policy.error(format!("unknown policy: {policy}"))),
-        }
+        };
         for line in &directive.block {
             if line.name.as_str() != "prefer" {
                 return Err(line.unknown());
@@ -42,7 +45,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
             }
         }
     }
-    setup.add(LoadBalance { prefer });
+    setup.add(LoadBalance { weights, prefer });
     Ok(())
 }
 
@@ -56,6 +59,8 @@ fn network(token: &Token) -> Result<IpNet, Error> {
 
 /// The plugin.
 struct LoadBalance {
+    /// The policy `weighted`; otherwise all addresses are shuffled.
+    weights: Option<weighted::Current>,
     prefer: Vec<IpNet>,
 }
 
@@ -69,9 +74,22 @@ impl Plugin for LoadBalance {
     }
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
-        let transfer = matches!(cx.query.qtype(), RecordType::AXFR | RecordType::IXFR);
-        if *outcome == Outcome::Written && reply.rcode() == Rcode::NOERROR && !transfer {
-            random::with(|random| order::shuffle(reply, &self.prefer, random));
+        if *outcome != Outcome::Written || reply.rcode() != Rcode::NOERROR {
+            return;
         }
+        let weights = self.weights.as_ref().map(|weights| weights.load());
+        let policy = match (&weights, cx.query.qtype()) {
+            (_, RecordType::AXFR | RecordType::IXFR) => return,
+            (None, _) => Policy::RoundRobin,
+            (Some(weights), RecordType::A | RecordType::AAAA | RecordType::SRV) => {
+                Policy::Weighted(weights)
+            }
+            (Some(_), _) => return,
+        };
+        let order = Order {
+            policy,
+            prefer: &self.prefer,
+        };
+        random::with(|random| order.apply(reply, random));
     }
 }

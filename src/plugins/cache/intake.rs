@@ -1,0 +1,198 @@
+//! Taking in what the plugins behind the cache answer.
+
+use super::classify::{Kind, classify};
+use super::config::{Class, SHORT_TTL};
+use super::entry::{Entry, Facts};
+use super::{Inner, Key, is_question, wants_ad};
+use crate::dns::{Header, Normalised, Query, Rcode, Reply, edns};
+use crate::plugin::Context;
+use std::sync::Arc;
+
+/// How a reply comes to be taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intake {
+    /// A client's question that missed.
+    Missed,
+    /// A question asked ahead of expiry.
+    Ahead,
+    /// A question asked because the entry was stale: only some replies may take its place.
+    Stale,
+}
+
+impl Inner {
+    /// Lowers TTLs to the maximum, and changes nothing else.
+    pub(super) fn cap(&self, reply: &mut Reply) {
+        let negative = reply.rcode() != Rcode::NOERROR || reply.counts()[0] == 0;
+        let class = if negative {
+            &self.settings.denial
+        } else {
+            &self.settings.success
+        };
+        let max = class.max_ttl;
+        reply.map_ttls(|ttl| ttl.min(max));
+    }
+
+    /// Takes a reply from the plugins behind: bounds its TTLs, stores it where it may be stored,
+    /// and makes it what a hit would have given. Gives whether it may take the place of a stale
+    /// entry; one that may not is left out of the store (but see `prefer_positive`).
+    pub(super) fn take_in(
+        &self,
+        cx: &Context<'_>,
+        reply: &mut Reply,
+        intake: Intake,
+        old: Option<&Entry>,
+    ) -> bool {
+        let query = &cx.query;
+        let kind = if is_question(query) {
+            classify(query, reply)
+        } else {
+            Kind::Other
+        };
+        let refreshed = if self.settings.stale.prefer_positive {
+            kind == Kind::Success { answering: true }
+        } else {
+            !matches!(kind, Kind::Other | Kind::Failure)
+        };
+        keep_errors_only(reply);
+        if reply.is_cluster_data() {
+            self.cap(reply);
+            return refreshed;
+        }
+        if intake == Intake::Stale && !refreshed && !self.settings.stale.prefer_positive {
+            return false;
+        }
+        match kind {
+            Kind::Other => self.cap(reply),
+            _ if !is_same_question(query, reply) => self.metrics.drops.add(cx.shard, 1),
+            _ => self.store(cx, reply, kind, old),
+        }
+        // After it is stored, for the next client may want it.
+        if !wants_ad(query) {
+            reply.set_flag(Header::AD, false);
+        }
+        refreshed
+    }
+
+    fn store(&self, cx: &Context<'_>, reply: &mut Reply, kind: Kind, old: Option<&Entry>) {
+        let denial = matches!(kind, Kind::Denial | Kind::Failure);
+        let class: &Class = if denial {
+            &self.settings.denial
+        } else {
+            &self.settings.success
+        };
+        let bound = |ttl| match kind {
+            Kind::Failure => self.settings.servfail.min(ttl),
+            _ => class.clamp(ttl),
+        };
+        let Ok(mut records) = Normalised::of_reply(reply) else {
+            // Malformed rdata of a known type, or too long in full: the client may know better.
+            self.metrics.drops.add(cx.shard, 1);
+            reply.map_ttls(bound);
+            return;
+        };
+        records.map_ttls(bound);
+        let lifetime = match kind {
+            Kind::Failure => self.settings.servfail,
+            Kind::Delegation => class.clamp(SHORT_TTL),
+            _ => {
+                let least = records.walk().map(|record| record.ttl).min();
+                least.unwrap_or_else(|| class.clamp(SHORT_TTL))
+            }
+        };
+        records.replace(reply);
+        if lifetime == 0 || !class.stores(cx.query.name()) {
+            return;
+        }
+        let answering = kind == Kind::Success { answering: true };
+        // An upstream's authority is not ours.
+        let flags = [Header::AA, Header::RA, Header::AD]
+            .into_iter()
+            .filter(|&flag| reply.has_flag(flag) && !(flag == Header::AA && reply.is_adopted()))
+            .sum();
+        let facts = Facts {
+            flags,
+            rcode: reply.rcode(),
+            answering,
+            options: &stored_options(reply),
+            lifetime,
+        };
+        let key = Key::new(&cx.query);
+        let Some(entry) = Entry::new(&key, &records, &facts, cx.received) else {
+            self.metrics.oversize.add(cx.shard, 1);
+            return;
+        };
+        if let Some(old) = old {
+            entry.inherit_hits(old);
+        }
+        self.insert(cx, key, Arc::new(entry), denial);
+    }
+
+    fn insert(&self, cx: &Context<'_>, key: Key<'_>, entry: Arc<Entry>, denial: bool) {
+        let (now, window) = (cx.received, self.settings.stale.window);
+        let prefer_positive = self.settings.stale.prefer_positive;
+        let hash = key.hash(&self.state.hasher);
+        if denial {
+            if self.state.denial.insert(hash, entry, now, window) {
+                self.metrics.evictions_denial.add(cx.shard, 1);
+            }
+            return;
+        }
+        let answering = entry.answering;
+        if prefer_positive && !answering {
+            let known = self.state.success.find(hash, &key);
+            if known.is_some_and(|known| known.answering && known.is_servable(now, window)) {
+                return;
+            }
+        }
+        if self.state.success.insert(hash, entry, now, window) {
+            self.metrics.evictions_success.add(cx.shard, 1);
+        }
+        // It is the newest that is known of the name (CA-15).
+        if answering || !prefer_positive {
+            self.state.denial.remove(hash, &key);
+        }
+    }
+}
+
+/// Whether the reply carries the query's question.
+fn is_same_question(query: &Query<'_>, reply: &Reply) -> bool {
+    let question = reply.message().get(12..reply.records_offset());
+    question.is_some_and(|question| question.eq_ignore_ascii_case(query.question()))
+}
+
+fn errors_of(options: &[u8]) -> impl Iterator<Item = &[u8]> {
+    edns::options(options)
+        .filter(|(code, _)| *code == edns::option::EXTENDED_ERROR)
+        .map(|(_, data)| data)
+}
+
+fn push_error(out: &mut Vec<u8>, data: [&[u8]; 2]) {
+    let len = (data[0].len() + data[1].len()) as u16;
+    out.extend_from_slice(&edns::option::EXTENDED_ERROR.to_be_bytes());
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(data[0]);
+    out.extend_from_slice(data[1]);
+}
+
+/// Removes what an upstream said with EDNS, but extended errors: the rest is from hop to hop.
+fn keep_errors_only(reply: &mut Reply) {
+    if reply.upstream_options().is_empty() {
+        return;
+    }
+    let mut errors = Vec::new();
+    for data in errors_of(reply.upstream_options()) {
+        push_error(&mut errors, [data, &[]]);
+    }
+    reply.set_upstream_options(&errors);
+}
+
+/// The options to store: all extended errors of the reply.
+fn stored_options(reply: &Reply) -> Vec<u8> {
+    let mut errors = reply.upstream_options().to_vec();
+    for error in reply.extended_errors() {
+        // Texts are the server's own, or from the Corefile; the longest fits an option.
+        let text = &error.text.as_bytes()[..error.text.floor_char_boundary(1024)];
+        push_error(&mut errors, [&error.code.to_be_bytes(), text]);
+    }
+    errors
+}
