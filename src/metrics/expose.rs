@@ -84,7 +84,16 @@ fn classic(text: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Snapshot(Vec<(&'static str, &'static str, Kind, Vec<(Labels, Sample)>)>);
+struct Snapshot(Vec<FamilySamples>);
+
+/// The samples of a family at the time of the scrape.
+#[derive(Debug)]
+struct FamilySamples {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    samples: Vec<(Labels, Sample)>,
+}
 
 #[derive(Debug)]
 enum Sample {
@@ -93,15 +102,20 @@ enum Sample {
     Histogram(Vec<(f64, u64)>, f64),
 }
 
-fn collect(registry: &Registry) -> Vec<(&'static str, &'static str, Kind, Vec<(Labels, Sample)>)> {
+fn collect(registry: &Registry) -> Vec<FamilySamples> {
     let families = registry
         .families
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let rows = families
-        .iter()
-        .map(|(name, family)| (*name, family.help, family.kind, samples(family)));
-    rows.filter(|(.., samples)| !samples.is_empty()).collect()
+    let families = families.iter().map(|(name, family)| FamilySamples {
+        name,
+        help: family.help,
+        kind: family.kind,
+        samples: samples(family),
+    });
+    families
+        .filter(|family| !family.samples.is_empty())
+        .collect()
 }
 
 fn samples(family: &Family) -> Vec<(Labels, Sample)> {
@@ -141,7 +155,13 @@ fn samples(family: &Family) -> Vec<(Labels, Sample)> {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, help, kind, samples) in &self.0 {
+        for FamilySamples {
+            name,
+            help,
+            kind,
+            samples,
+        } in &self.0
+        {
             let base = name.strip_suffix("_total").unwrap_or(name);
             let metric_type = match kind {
                 Kind::Counter => MetricType::Counter,

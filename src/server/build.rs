@@ -1,7 +1,7 @@
 //! From a Corefile to a configuration that can run.
 
 use super::Routes;
-use crate::corefile::keys::{self, Key, Served};
+use crate::corefile::keys::{self, Key};
 use crate::corefile::{Corefile, Directive, Error, ServerBlock, Token};
 use crate::dns::Zone;
 use crate::metrics::QueryMetrics;
@@ -32,6 +32,9 @@ pub struct Configuration {
     /// Its HTTP endpoints.
     pub endpoints: Vec<Endpoint>,
 }
+
+/// A chain, and the zones that it answers for on some listening address.
+pub(super) type Served = (Arc<Chain>, Vec<Zone>);
 
 /// A server block while it is built.
 struct Draft<'c> {
@@ -93,7 +96,7 @@ impl Configuration {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let mut by_listener: BTreeMap<ListenKey, Vec<(Arc<Chain>, Vec<Zone>)>> = BTreeMap::new();
+        let mut by_listener: BTreeMap<ListenKey, Vec<Served>> = BTreeMap::new();
         let mut chains = Vec::new();
         for mut draft in drafts {
             draft.block.server = server_label(&draft.block);
@@ -194,7 +197,7 @@ fn overlap(drafts: &[Draft<'_>]) -> Result<(), Error> {
         for (token, key) in draft.keys.iter().zip(&draft.block.keys) {
             for zone in &key.zones {
                 for address in addresses(&draft.block) {
-                    let served = Served {
+                    let served = keys::Served {
                         scheme: key.scheme,
                         zone,
                         port: key.port,

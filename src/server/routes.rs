@@ -1,6 +1,7 @@
 //! Zone to chain: what the queries of one listening address are answered by.
 
-use crate::dns::{Class, Name, Rcode, RecordType, Reply, Zone};
+use super::build::Served;
+use crate::dns::{Class, Name, Rcode, RecordType, Reply};
 use crate::metrics::{Counter, QueryMetrics};
 use crate::plugin::chain::Resolve;
 use crate::plugin::{Answer, Chain, Flow, Outcome, OwnedContext};
@@ -22,7 +23,7 @@ pub struct Routes {
 impl Routes {
     /// Routes to `chains`, each with the zones that it serves here; a zone that two of them serve
     /// goes to the first.
-    pub fn new(chains: &[(Arc<Chain>, Vec<Zone>)], refused: QueryMetrics, panics: Counter) -> Self {
+    pub fn new(chains: &[Served], refused: QueryMetrics, panics: Counter) -> Self {
         let mut zones = HashMap::default();
         let mut depths = 0;
         for (chain, served) in chains {

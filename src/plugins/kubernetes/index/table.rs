@@ -11,9 +11,12 @@ use std::sync::Arc;
 /// caller. One writer at a time (the index holds a lock); readers see a shard before or after a
 /// change, never between.
 pub(super) struct Table<T> {
-    shards: Box<[ArcSwap<Box<[Row<T>]>>]>,
+    shards: Box<[Shard<T>]>,
     hasher: FixedState,
 }
+
+/// Rows sorted by hash.
+type Shard<T> = ArcSwap<Box<[Row<T>]>>;
 
 #[derive(Clone)]
 struct Row<T> {
@@ -44,7 +47,7 @@ impl<T: Clone> Table<T> {
     }
 
     #[inline]
-    fn shard(&self, hash: u64) -> &ArcSwap<Box<[Row<T>]>> {
+    fn shard(&self, hash: u64) -> &Shard<T> {
         // The upper bits: the lower ones order the rows within the shard just as well.
         &self.shards[(hash >> 48) as usize & (self.shards.len() - 1)]
     }

@@ -11,7 +11,7 @@ const CHAIN: usize = 10;
 
 /// What a service has for a question.
 enum OfEntry {
-    Alias(Name),
+    Alias(Box<str>),
     Found(Found),
 }
 
@@ -44,9 +44,10 @@ impl Source<'_> {
                 });
                 match found {
                     Some(OfEntry::Found(found)) => found,
-                    Some(OfEntry::Alias(target)) => {
-                        self.alias(&target, family, owner, reply, depth)
-                    }
+                    Some(OfEntry::Alias(target)) => match Name::from_text(&target) {
+                        Ok(target) => self.alias(&target, family, owner, reply, depth),
+                        Err(_) => Found::Nothing,
+                    },
                     None => Found::Nothing,
                 }
             }
@@ -84,12 +85,11 @@ impl Source<'_> {
         };
         if let Some(target) = &service.external_name {
             // Nothing lies below an alias, and an address is no alias (KA-6).
-            let target = Name::from_text(target)
-                .ok()
-                .filter(|_| target.parse::<IpAddr>().is_err());
-            return match (asked.part, target) {
-                (Part::Endpoint(_), _) | (_, None) => OfEntry::Found(Found::Nothing),
-                (_, Some(target)) => OfEntry::Alias(target),
+            return match asked.part {
+                Part::Whole | Part::Port { .. } if target.parse::<IpAddr>().is_err() => {
+                    OfEntry::Alias(target.clone())
+                }
+                _ => OfEntry::Found(Found::Nothing),
             };
         }
         OfEntry::Found(match self.matching(entry, asked) {
