@@ -1,6 +1,6 @@
 //! The live index of the cluster: what sources tell it, ready to be answered from.
 //!
-//! Readers take no lock: services, addresses, pods and namespaces lie in [`table::Table`]s of
+//! Readers take no lock: services, addresses, pods and namespaces lie in tables of
 //! immutable shards, and a change rebuilds the shards that it touches. Writers take turns (one
 //! lock), so that an entry is always put together from its newest parts.
 
