@@ -118,7 +118,13 @@ impl Server {
         let mut opened = Vec::new();
         for (key, routes) in &listeners {
             if !self.slots.contains_key(key) {
-                opened.push((key.clone(), self.open(key, routes)?));
+                match self.open(key, routes) {
+                    Ok(sockets) => opened.push((key.clone(), sockets)),
+                    Err(error) => {
+                        self.admin.serve_as_before();
+                        return Err(error);
+                    }
+                }
             }
         }
         for (key, routes) in &listeners {

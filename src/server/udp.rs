@@ -8,10 +8,11 @@ use crate::limits::{PENDING_QUERIES, UDP_BATCH};
 use crate::metrics::Shard;
 use crate::net::{Batch, Peer, UdpSocket};
 use crate::plugin::{Client, Transport};
+use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a worker works with.
 pub(super) struct Worker {
@@ -27,9 +28,15 @@ pub(super) fn run(worker: &Worker) {
     let mut reply = Reply::with_full_capacity();
     let mut routes = arc_swap::Cache::new(&worker.slot.routes);
     while !worker.slot.closed.load(Relaxed) {
-        let Ok(count) = batch.receive(&worker.socket) else {
-            // Nothing came in time, or an earlier reply met a closed port (ICMP): look again.
-            continue;
+        let count = match batch.receive(&worker.socket) {
+            Ok(count) => count,
+            // Nothing came in time.
+            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => continue,
+            // Whatever it is, it does not get better by asking at once.
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
         };
         let at = Instant::now();
         let routes = routes.load();
