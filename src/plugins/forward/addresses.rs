@@ -1,6 +1,8 @@
 //! The `TO` arguments: which servers they name (FW-3).
 
+use super::names;
 use crate::corefile::{Error, Token};
+use crate::dns::Name;
 use crate::limits::FORWARD_UPSTREAMS;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -8,7 +10,8 @@ use std::path::Path;
 /// The port of plain DNS.
 const PORT: u16 = 53;
 
-/// The upstreams that `tokens` name, in order, each once. Files are read relative to `directory`.
+/// The upstreams that `tokens` name, in order, each once. Files are read relative to `directory`,
+/// host names asked of `resolvers`.
 ///
 /// # Errors
 /// At the first argument that names nothing, or when all of them together name no server.
@@ -16,13 +19,14 @@ pub(super) fn upstreams(
     name: &Token,
     tokens: &[Token],
     directory: &Path,
+    resolvers: &[SocketAddr],
 ) -> Result<Vec<SocketAddr>, Error> {
     if tokens.is_empty() {
         return Err(name.arg_error());
     }
     let mut found = Vec::new();
     for token in tokens {
-        for address in upstream(token, directory)? {
+        for address in upstream(token, directory, resolvers)? {
             if !found.contains(&address) {
                 found.push(address);
             }
@@ -37,7 +41,11 @@ pub(super) fn upstreams(
     }
 }
 
-fn upstream(token: &Token, directory: &Path) -> Result<Vec<SocketAddr>, Error> {
+fn upstream(
+    token: &Token,
+    directory: &Path,
+    resolvers: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, Error> {
     let text = token.as_str();
     let host = match text.split_once("://") {
         None | Some(("dns", _)) => text.strip_prefix("dns://").unwrap_or(text),
@@ -59,10 +67,33 @@ fn upstream(token: &Token, directory: &Path) -> Result<Vec<SocketAddr>, Error> {
     match std::fs::read_to_string(&path) {
         Ok(content) => Ok(nameservers(&content)),
         Err(error) if path.exists() => Err(token.error(format!("{}: {error}", path.display()))),
-        Err(_) => Err(token.error(format!(
-            "not an IP address or file: \"{text}\" (host names are not supported yet)"
-        ))),
+        Err(_) => host_name(token, host, resolvers),
     }
+}
+
+/// The addresses of `HOST` or `HOST:PORT`.
+fn host_name(
+    token: &Token,
+    text: &str,
+    resolvers: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, Error> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (text, Some(PORT)),
+    };
+    let is_name = !host.contains('/') && Name::from_text(host).is_ok();
+    let (Some(port), true) = (port, is_name) else {
+        return Err(token.error(format!("not an IP address or file: \"{text}\"")));
+    };
+    let found = names::resolve(host, resolvers).map_err(|why| {
+        token.error(format!(
+            "not an IP address or file, and no host name: \"{text}\": {why}"
+        ))
+    })?;
+    Ok(found
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect())
 }
 
 /// An address with or without a port; an IPv6 zone index is left out.

@@ -43,7 +43,8 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
     let Some((from, to)) = directive.args.split_first() else {
         return Err(directive.name.arg_error());
     };
-    let to = addresses::upstreams(directive.args.last().unwrap_or(from), to, directory)?;
+    let name = directive.args.last().unwrap_or(from);
+    let to = addresses::upstreams(name, to, directory, &resolvers(directive))?;
     let mut config = Config {
         from: first_zone(from)?,
         except: Vec::new(),
@@ -133,8 +134,21 @@ fn option(config: &mut Config, line: &Line) -> Result<(), Error> {
     Ok(())
 }
 
-/// Options that concern encrypted upstreams and host names only. Such `TO`s are refused, so that
-/// it is enough that the options are well formed.
+/// The servers that host names are asked of (`resolver`); those that are none are told of when the
+/// option itself is read.
+fn resolvers(directive: &Directive) -> Vec<SocketAddr> {
+    let lines = directive
+        .block
+        .iter()
+        .filter(|line| line.name.as_str() == "resolver");
+    let tokens = lines.flat_map(|line| &line.args);
+    tokens
+        .filter_map(|token| addresses::address(token.as_str()))
+        .collect()
+}
+
+/// Options that concern encrypted upstreams only, and `resolver`, which was read before. Encrypted
+/// `TO`s are refused, so that it is enough that the options are well formed.
 fn encrypted_option(line: &Line) -> Result<(), Error> {
     match (line.name.as_str(), &line.args[..]) {
         ("tls", [] | [_] | [_, _] | [_, _, _]) | ("tls_servername", [_]) => Ok(()),

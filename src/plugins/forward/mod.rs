@@ -3,6 +3,7 @@
 mod addresses;
 mod coalesce;
 mod config;
+mod names;
 mod peer;
 mod policy;
 mod relay;

@@ -20,7 +20,7 @@ async fn errors_say_what_and_where() {
         (&sixteen, "more than 15 TOs configured: 16"),
         (
             "forward . /nonexistent/file",
-            "not an IP address or file: \"/nonexistent/file\" (host names are not supported yet)",
+            "not an IP address or file: \"/nonexistent/file\"",
         ),
         (
             "forward . tls://9.9.9.9",

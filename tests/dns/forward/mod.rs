@@ -3,6 +3,7 @@
 mod choice;
 mod config;
 mod failure;
+mod names;
 mod pool;
 mod relay;
 
