@@ -1,28 +1,28 @@
 //! The requests: paths with their queries.
 
 use super::super::selector::Selector;
-use crate::plugins::kubernetes::object::Kind;
+use crate::plugins::kubernetes::object::{Kind, WATCHED};
 use std::fmt::Write;
 
 /// Makes the requests for one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
-    path: &'static str,
+    path: String,
     /// Selectors, as parameters.
     selectors: String,
 }
 
 impl Requests {
     pub(super) fn new(kind: Kind, labels: &Selector) -> Self {
-        let (path, fields) = match kind {
-            Kind::Namespace => ("/api/v1/namespaces", ""),
-            Kind::Service => ("/api/v1/services", ""),
-            Kind::EndpointSlice => ("/apis/discovery.k8s.io/v1/endpointslices", ""),
-            // Pods that are over have no address of their own any more.
-            Kind::Pod => (
-                "/api/v1/pods",
-                "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown",
-            ),
+        let (group, resource) = WATCHED[kind as usize];
+        let path = match group {
+            "" => format!("/api/v1/{resource}"),
+            group => format!("/apis/{group}/v1/{resource}"),
+        };
+        // Pods that are over have no address of their own any more.
+        let fields = match kind {
+            Kind::Pod => "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown",
+            _ => "",
         };
         let mut selectors = String::new();
         parameter(&mut selectors, "labelSelector", labels.text());
