@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// What is served where there is no Corefile (CF-101).
-const DEFAULT_COREFILE: &str = "whoami\nlog\n";
+const DEFAULT_COREFILE: &str = ". {\n    whoami\n    log\n}\n";
 
 /// Every plugin with a line on what it does, in the order in which queries pass them.
 pub fn plugin_list() -> String {

@@ -26,7 +26,9 @@ pub fn get(port: u16, path: &str, accept: &str) -> io::Result<Said> {
     )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .ok_or(io::ErrorKind::InvalidData)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok(Said {
         status: status.ok_or(io::ErrorKind::InvalidData)?,

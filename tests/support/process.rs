@@ -113,11 +113,7 @@ impl Portolan {
     pub fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let end = Instant::now() + Duration::from_secs(20);
         while !done(self) {
-            assert!(
-                Instant::now() < end,
-                "never: {what}: {:#?}",
-                self.printed()
-            );
+            assert!(Instant::now() < end, "never: {what}: {:#?}", self.printed());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
