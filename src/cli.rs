@@ -186,6 +186,13 @@ impl Options {
     }
 }
 
+/// Prints to standard output; a reader that has gone away has read enough.
+pub fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// The text of `-help`.
 pub fn help() -> String {
     let mut out = String::from(
@@ -204,7 +211,7 @@ pub fn help() -> String {
         ));
     }
     out.push_str(
-        "\nSignals: TERM and INT stop the server, USR1 reloads the Corefile.\n\
+        "\nSignals: TERM and INT stop the server, QUIT ends it at once, USR1 reloads the Corefile.\n\
          Example: portolan -conf Corefile.example\n",
     );
     out

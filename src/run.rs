@@ -5,14 +5,14 @@ use crate::corefile::{self, Corefile};
 use crate::plugin::{Control, Process};
 use crate::plugins;
 use crate::server::{Configuration, Server};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::{Arc, OnceLock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// What is served where there is no Corefile (CF-101).
-const DEFAULT_COREFILE: &str = "whoami\nlog\n";
+const DEFAULT_COREFILE: &str = ". {\n    whoami\n    log\n}\n";
 
 /// Every plugin with a line on what it does, in the order in which queries pass them.
 pub fn plugin_list() -> String {
@@ -28,12 +28,17 @@ pub fn check(options: &Options) -> ExitCode {
         let (mut process, _requests) = new_process(&runtime, options);
         process.check_only = true;
         let _entered = runtime.enter();
-        configure(options, &Arc::new(process))
+        let source = Source::new(options, &process);
+        let configuration = source.configure(&Arc::new(process))?;
+        Ok(format!(
+            "{}{}: ok\n",
+            describe(&configuration),
+            source.shown()
+        ))
     });
     match result {
-        Ok(configuration) => {
-            print!("{}", describe(&configuration));
-            println!("{}: ok", source(options));
+        Ok(text) => {
+            cli::print(&text);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -47,6 +52,7 @@ pub fn check(options: &Options) -> ExitCode {
 pub fn serve(options: &Options) -> ExitCode {
     // One provider of cryptography for the whole process; the first call counts.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::server::panics::install_hook();
     let result = runtime().and_then(|runtime| {
         let (process, requests) = new_process(&runtime, options);
         let served = runtime.block_on(serve_until_signal(options, Arc::new(process), requests));
@@ -55,7 +61,7 @@ pub fn serve(options: &Options) -> ExitCode {
         served
     });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -63,69 +69,108 @@ pub fn serve(options: &Options) -> ExitCode {
     }
 }
 
+/// The signals that mean something to a server (CF-110 … CF-113).
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    reload: Signal,
+    /// A terminal that goes away is no reason to stop.
+    hangup: Signal,
+    /// CoreDNS starts its successor then; here there is nothing that would need it.
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            reload: signal(SignalKind::user_defined1())?,
+            hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
 async fn serve_until_signal(
     options: &Options,
     process: Arc<Process>,
     mut requests: mpsc::Receiver<Control>,
-) -> Result<(), String> {
+) -> Result<ExitCode, String> {
     let explain = |error: std::io::Error| error.to_string();
-    let mut terminate = signal(SignalKind::terminate()).map_err(explain)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(explain)?;
-    let mut quit = signal(SignalKind::quit()).map_err(explain)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(explain)?;
-    let mut user1 = signal(SignalKind::user_defined1()).map_err(explain)?;
-    let configuration = configure(options, &process)?;
+    let mut signals = Signals::new().map_err(explain)?;
+    let source = Source::new(options, &process);
+    let configuration = source.configure(&process)?;
     let zones = describe_zones(&configuration);
-    let starting = Server::start(Arc::clone(&process), configuration);
+    let announce = || {
+        if !options.quiet {
+            cli::print(&zones);
+        }
+    };
+    let starting = Server::start_telling(Arc::clone(&process), configuration, announce);
     let mut server = tokio::select! {
         started = starting => started.map_err(explain)?,
         // Nothing is served yet, so nothing has to be drained.
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
+        _ = signals.terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = signals.interrupt.recv() => return Ok(ExitCode::SUCCESS),
+        _ = signals.quit.recv() => return Ok(ExitCode::SUCCESS),
     };
     if !options.quiet {
-        print!("{zones}");
-        println!("{}", cli::version());
+        cli::print(&format!("{}\n", cli::version()));
     }
     write_pidfile(options);
     loop {
         tokio::select! {
-            _ = terminate.recv() => {
+            _ = signals.terminate.recv() => {
                 tracing::info!(target: "server", "SIGTERM: Shutting down servers then terminating");
                 break;
             }
-            _ = interrupt.recv() => {
+            _ = signals.interrupt.recv() => {
                 tracing::info!(target: "server", "SIGINT: Shutting down");
                 break;
             }
-            _ = quit.recv() => return Ok(()),
-            // A terminal that goes away is no reason to stop (CF-113).
-            _ = hangup.recv() => {}
-            _ = user1.recv() => {
+            _ = signals.quit.recv() => return Ok(quit_at_once(options)),
+            _ = signals.hangup.recv() => {}
+            _ = signals.upgrade.recv() => {
+                tracing::warn!(target: "server", "SIGUSR2: there is no upgrade in place");
+            }
+            _ = signals.reload.recv() => {
                 tracing::info!(target: "server", "SIGUSR1: Reloading");
-                let _ = reload(options, &process, &mut server).await;
+                let _ = reload(&source, &process, &mut server).await;
             }
             Some(Control::Reload(done)) = requests.recv() => {
                 // Who asked may be gone with the configuration that was replaced.
-                let _ = done.send(reload(options, &process, &mut server).await);
+                let _ = done.send(reload(&source, &process, &mut server).await);
             }
         }
     }
     let stopping = server.stop(|| remove_pidfile(options));
     tokio::select! {
-        () = stopping => Ok(()),
-        _ = interrupt.recv() => Err("SIGINT: stopped at once".into()),
+        () = stopping => Ok(ExitCode::SUCCESS),
+        _ = signals.quit.recv() => Ok(quit_at_once(options)),
+        _ = signals.interrupt.recv() => {
+            tracing::info!(target: "server", "SIGINT: Force quit");
+            remove_pidfile(options);
+            Ok(ExitCode::from(2))
+        }
     }
 }
 
+fn quit_at_once(options: &Options) -> ExitCode {
+    tracing::info!(target: "server", "SIGQUIT: Quitting process immediately");
+    remove_pidfile(options);
+    ExitCode::SUCCESS
+}
+
 async fn reload(
-    options: &Options,
+    source: &Source<'_>,
     process: &Arc<Process>,
     server: &mut Server,
 ) -> Result<(), String> {
     tracing::info!(target: "server", "Reloading");
-    let configured = configure(options, process);
-    let result = match configured {
+    let result = match source.configure_again(process) {
         Ok(configuration) => server
             .reload(configuration)
             .await
@@ -139,37 +184,102 @@ async fn reload(
     result
 }
 
-/// Loads the Corefile and builds its configuration; errors are what is printed.
-fn configure(options: &Options, process: &Arc<Process>) -> Result<Configuration, String> {
-    let corefile = load(options).map_err(|error| error.to_string())?;
-    let built = Configuration::build(&corefile, plugins::TABLE, process, options.port);
-    built.map_err(|errors| {
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    })
+/// Where the Corefile comes from.
+struct Source<'o> {
+    options: &'o Options,
+    /// The file; none if it is standard input, or there is none.
+    file: Option<PathBuf>,
+    /// What stood on standard input, which can be read once only.
+    stdin: OnceLock<String>,
 }
 
-fn load(options: &Options) -> Result<Corefile, corefile::Error> {
-    let mut corefile = match &options.conf {
-        Some(path) if path == Path::new("stdin") => {
-            let text = std::io::read_to_string(std::io::stdin())
-                .map_err(|error| corefile::Error::internal(format!("reading stdin: {error}")))?;
-            corefile::parse("stdin", &text, &corefile::environment)?
+impl<'o> Source<'o> {
+    fn new(options: &'o Options, process: &Process) -> Self {
+        Self {
+            options,
+            file: process.corefile.clone(),
+            stdin: OnceLock::new(),
         }
-        Some(path) => corefile::load(path)?,
-        None if Path::new("Corefile").exists() => corefile::load(Path::new("Corefile"))?,
-        None => corefile::parse("default", DEFAULT_COREFILE, &corefile::environment)?,
-    };
-    if corefile.blocks.is_empty() {
-        corefile = corefile::parse("default", DEFAULT_COREFILE, &corefile::environment)?;
     }
-    for warning in &corefile.warnings {
-        tracing::warn!(target: "server", "{warning}");
+
+    /// Its name in `-check`.
+    fn shown(&self) -> String {
+        let named = self.options.conf.as_ref().or(self.file.as_ref());
+        named.map_or_else(
+            || "built-in default".into(),
+            |path| path.display().to_string(),
+        )
     }
-    for warning in plugins::legacy::modernise(&mut corefile) {
-        tracing::warn!(target: "server", "{warning}");
+
+    /// Loads the Corefile and builds its configuration; errors are what is printed.
+    fn configure(&self, process: &Arc<Process>) -> Result<Configuration, String> {
+        let mut corefile = self.load()?;
+        if corefile.blocks.is_empty() {
+            corefile = default_corefile()?;
+        }
+        self.build(corefile, process)
     }
-    Ok(corefile)
+
+    /// The same for a reload. A file that became empty is no reason to forget the cluster: it is
+    /// one that is being written, or a mistake.
+    fn configure_again(&self, process: &Arc<Process>) -> Result<Configuration, String> {
+        let corefile = self.load()?;
+        match &self.file {
+            Some(_) if corefile.blocks.is_empty() => {
+                Err(format!("{} has no server block", self.shown()))
+            }
+            _ if corefile.blocks.is_empty() => self.build(default_corefile()?, process),
+            _ => self.build(corefile, process),
+        }
+    }
+
+    fn load(&self) -> Result<Corefile, String> {
+        let corefile = match (&self.file, &self.options.conf) {
+            (Some(path), conf) => corefile::load(path).map_err(|error| match conf {
+                Some(_) if error.place.is_none() => {
+                    format!("loading Caddyfile via flag: {}", error.message)
+                }
+                _ => error.to_string(),
+            })?,
+            (None, Some(_)) => {
+                let text = match self.stdin.get() {
+                    Some(text) => text,
+                    None => {
+                        let text = std::io::read_to_string(std::io::stdin());
+                        let text = text.map_err(|error| format!("reading stdin: {error}"))?;
+                        self.stdin.get_or_init(|| text)
+                    }
+                };
+                let parsed = corefile::parse("stdin", text, &corefile::environment);
+                parsed.map_err(|error| error.to_string())?
+            }
+            (None, None) => default_corefile()?,
+        };
+        Ok(corefile)
+    }
+
+    fn build(
+        &self,
+        mut corefile: Corefile,
+        process: &Arc<Process>,
+    ) -> Result<Configuration, String> {
+        for warning in &corefile.warnings {
+            tracing::warn!(target: "server", "{warning}");
+        }
+        for warning in plugins::legacy::modernise(&mut corefile) {
+            tracing::warn!(target: "server", "{warning}");
+        }
+        let built = Configuration::build(&corefile, plugins::TABLE, process, self.options.port);
+        built.map_err(|errors| {
+            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            lines.join("\n")
+        })
+    }
+}
+
+fn default_corefile() -> Result<Corefile, String> {
+    let parsed = corefile::parse("default", DEFAULT_COREFILE, &corefile::environment);
+    parsed.map_err(|error| error.to_string())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -195,16 +305,12 @@ fn new_process(
         .conf
         .clone()
         .filter(|path| path != Path::new("stdin"));
-    let default = Some("Corefile".into()).filter(|path: &std::path::PathBuf| path.exists());
-    process.corefile = file.or(default);
+    let default = || Some(PathBuf::from("Corefile")).filter(|path| path.exists());
+    process.corefile = match options.conf {
+        Some(_) => file,
+        None => default(),
+    };
     (process, requests)
-}
-
-fn source(options: &Options) -> String {
-    options
-        .conf
-        .as_ref()
-        .map_or_else(|| "Corefile".into(), |path| path.display().to_string())
 }
 
 /// `zone:port` of every server block and address, sorted (CF-105).

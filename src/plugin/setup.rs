@@ -78,6 +78,8 @@ pub struct Setup<'a> {
     pub chain: &'a Arc<OnceLock<Weak<Chain>>>,
     /// Names of all directives of the block, in table order.
     pub loaded: &'a [&'static str],
+    /// The fingerprint of the Corefile that is being built, as the directives stand in it.
+    pub fingerprint: &'a str,
 }
 
 impl Setup<'_> {

@@ -83,6 +83,9 @@ impl Rig {
         });
         let entries: Vec<_> = entries.filter(|(_, named)| !named.is_empty()).collect();
         let loaded: Vec<_> = entries.iter().map(|(entry, _)| entry.name).collect();
+        let file = self.process.corefile.as_deref();
+        let fingerprint = file.and_then(|file| crate::corefile::load(file).ok());
+        let fingerprint = fingerprint.map_or_else(String::new, |file| file.fingerprint());
         for (entry, named) in &entries {
             let mut setup = Setup {
                 directives: named,
@@ -93,6 +96,7 @@ impl Rig {
                 plugins: &mut self.plugins,
                 chain: &self.slot,
                 loaded: &loaded,
+                fingerprint: &fingerprint,
             };
             (entry.setup)(&mut setup).map_err(|error| error.in_plugin(entry.name).to_string())?;
         }

@@ -171,9 +171,11 @@ async fn accept(
     };
     loop {
         // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-            return;
+        let free = tokio::select! {
+            free = Arc::clone(&connections).acquire_owned() => free,
+            _ = closed.changed() => return,
         };
+        let Ok(permit) = free else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = closed.changed() => return,

@@ -1,11 +1,10 @@
 //! From a packet to a reply, whatever the transport.
 
 use super::Routes;
+use super::panics::{self, Panic};
 use crate::dns::{ExtendedError, Query, Rcode, Reject, Reply};
 use crate::metrics::{Observed, Shard};
 use crate::plugin::{Client, Context, Flow, Outcome, OwnedContext, Pending};
-use futures_util::FutureExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 /// What becomes of a packet.
@@ -40,21 +39,25 @@ pub struct Received<'p> {
 /// Answers a packet. The message to send is `reply.message()` where it says [`Answered::Reply`].
 #[inline]
 pub fn answer(routes: &Routes, received: Received<'_>, reply: &mut Reply) -> Answered {
-    match catch_unwind(AssertUnwindSafe(|| try_answer(routes, received, reply))) {
+    match panics::catch(|| try_answer(routes, received, reply)) {
         Ok(answered) => answered,
-        Err(_) => {
-            panicked(routes);
-            match Query::read(received.packet) {
-                Ok(query) => {
-                    reply.start(&query);
-                    server_written(reply, &query, Rcode::SERVFAIL);
-                    reply.finish(&query, limit(&query, &received.client));
-                    Answered::Reply
-                }
-                Err(_) => Answered::Nothing,
-            }
-        }
+        Err(panic) => failed(routes, &received, reply, &panic),
     }
+}
+
+#[cold]
+fn failed(routes: &Routes, received: &Received<'_>, reply: &mut Reply, panic: &Panic) -> Answered {
+    let Ok(query) = Query::read(received.packet) else {
+        panic.report(&routes.panics, None, &routes.server);
+        return Answered::Nothing;
+    };
+    let chain = routes.find(query.name(), query.qtype(), query.qclass());
+    let block = chain.map(|chain| chain.block());
+    panic.report(&routes.panics, block, &routes.server);
+    reply.start(&query);
+    server_written(reply, &query, Rcode::SERVFAIL);
+    reply.finish(&query, limit(&query, &received.client));
+    Answered::Reply
 }
 
 #[inline]
@@ -101,14 +104,15 @@ impl Later {
     /// Waits for the reply; `None` if there is none. Call once.
     pub async fn finish(&mut self, routes: &Routes) -> Option<Reply> {
         let pending = self.pending.take()?;
-        let finished = AssertUnwindSafe(pending.finish(&self.cx))
-            .catch_unwind()
-            .await;
-        let Ok((outcome, mut reply)) = finished else {
-            panicked(routes);
-            let mut reply = Reply::new();
-            self.abandon(&mut reply, "the server failed");
-            return Some(reply);
+        let (outcome, mut reply) = match panics::catch_in(pending.finish(&self.cx)).await {
+            Ok(finished) => finished,
+            Err(panic) => {
+                let block = self.cx.chain.block();
+                panic.report(&routes.panics, Some(block), &block.server);
+                let mut reply = Reply::new();
+                self.abandon(&mut reply, "the server failed");
+                return Some(reply);
+            }
         };
         let cx = self.cx.view();
         match conclude(&cx, &mut reply, &outcome) {
@@ -164,10 +168,4 @@ fn limit(query: &Query<'_>, client: &Client) -> usize {
         crate::plugin::Transport::Udp => query.udp_limit(),
         _ => crate::dns::MAX_MESSAGE,
     }
-}
-
-/// Counts and logs a panic of a plugin; the process serves on (SC-31).
-fn panicked(routes: &Routes) {
-    routes.panics.inc();
-    tracing::error!(target: "server", "Recovered from panic in server");
 }

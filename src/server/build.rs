@@ -58,6 +58,7 @@ impl Configuration {
         process: &Arc<Process>,
         default_port: u16,
     ) -> Result<Self, Vec<Error>> {
+        let fingerprint = corefile.fingerprint();
         let mut errors = Vec::new();
         let mut drafts = Vec::new();
         for block in &corefile.blocks {
@@ -85,6 +86,7 @@ impl Configuration {
                     plugins: &mut draft.plugins,
                     chain: &draft.chain,
                     loaded: &draft.loaded,
+                    fingerprint: &fingerprint,
                 };
                 if let Err(error) = (entry.setup)(&mut setup) {
                     errors.push(error.in_plugin(entry.name));
@@ -120,6 +122,8 @@ impl Configuration {
                 QueryMetrics::new(&process.metrics, &chains[0].0.block().server, "dropped", "");
             let routes = Arc::new(Routes::new(&chains, refused, panics.clone()));
             for (chain, _) in &chains {
+                // The first counts: a block that is served on several addresses asks itself by the
+                // first of them. What it is asked about differs only where other blocks do.
                 let resolver: Arc<dyn Resolve> = routes.clone();
                 chain.set_resolver(Arc::downgrade(&resolver));
             }

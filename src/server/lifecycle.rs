@@ -79,6 +79,19 @@ impl Server {
     /// # Errors
     /// A socket that cannot be opened.
     pub async fn start(process: Arc<Process>, configuration: Configuration) -> io::Result<Self> {
+        Self::start_telling(process, configuration, || {}).await
+    }
+
+    /// As [`Server::start`]; calls `listening` once the sockets are open, before the hooks that
+    /// want to know it (CF-105).
+    ///
+    /// # Errors
+    /// A socket that cannot be opened.
+    pub async fn start_telling(
+        process: Arc<Process>,
+        configuration: Configuration,
+        listening: impl FnOnce(),
+    ) -> io::Result<Self> {
         let mut server = Self {
             shared: Arc::new(Shared::new(&process.metrics)),
             process,
@@ -88,7 +101,7 @@ impl Server {
             shutdown: Vec::new(),
             final_shutdown: Vec::new(),
         };
-        server.run(configuration).await?;
+        server.run(configuration, listening).await?;
         Ok(server)
     }
 
@@ -98,10 +111,14 @@ impl Server {
     /// # Errors
     /// A socket that cannot be opened; the old configuration serves on then.
     pub async fn reload(&mut self, configuration: Configuration) -> io::Result<()> {
-        self.run(configuration).await
+        self.run(configuration, || {}).await
     }
 
-    async fn run(&mut self, configuration: Configuration) -> io::Result<()> {
+    async fn run(
+        &mut self,
+        configuration: Configuration,
+        listening: impl FnOnce(),
+    ) -> io::Result<()> {
         let Configuration {
             listeners,
             chains,
@@ -149,6 +166,7 @@ impl Server {
         let old = std::mem::replace(&mut self.shutdown, hooks.shutdown);
         self.final_shutdown = hooks.final_shutdown;
         let old_chains = std::mem::replace(&mut self.chains, chains);
+        listening();
         run_hooks(hooks.serving).await;
         run_hooks(old).await;
         drop(old_chains);
@@ -159,6 +177,7 @@ impl Server {
     /// `before_closing`, then the sockets; queries in flight get five seconds.
     pub async fn stop(mut self, before_closing: impl FnOnce()) {
         run_hooks(std::mem::take(&mut self.shutdown)).await;
+        // Before the lameduck: whoever probes readiness is to look elsewhere while it lasts (RE-6).
         self.admin.close("/ready");
         run_hooks(std::mem::take(&mut self.final_shutdown)).await;
         before_closing();

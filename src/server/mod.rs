@@ -13,6 +13,7 @@ pub mod admin;
 pub mod answer;
 pub mod build;
 pub mod lifecycle;
+pub mod panics;
 mod routes;
 mod tcp;
 mod udp;

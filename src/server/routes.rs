@@ -18,6 +18,8 @@ pub struct Routes {
     /// What is refused before any plugin sees it: zone label `dropped` (SC-39).
     pub(super) refused: QueryMetrics,
     pub(super) panics: Counter,
+    /// The label of the first block.
+    pub(super) server: String,
 }
 
 impl Routes {
@@ -40,6 +42,10 @@ impl Routes {
             any_class: chains.iter().any(|(chain, _)| chain.block().any_class),
             refused,
             panics,
+            server: chains
+                .first()
+                .map(|(chain, _)| chain.block().server.clone())
+                .unwrap_or_default(),
         }
     }
 

@@ -116,6 +116,7 @@ impl Builder {
                 plugins: &mut plugins,
                 chain: &chain,
                 loaded: &loaded,
+                fingerprint: "",
             })?;
         }
         let built = Arc::new(Chain::new(block, plugins));

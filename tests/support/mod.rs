@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod client;
+pub mod http;
 pub mod kube;
 pub mod message;
 pub mod process;

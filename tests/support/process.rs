@@ -1,10 +1,29 @@
 //! The real binary as a child process, and tools that may be missing.
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+/// The binary.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_portolan");
+
+/// A port that nothing listens on, below those that the system gives to clients.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..2000 {
+        let offset = std::process::id() * 97 + NEXT.fetch_add(1, Relaxed);
+        let port = 20_000 + (offset % 10_000) as u16;
+        let udp = UdpSocket::bind(("::", port));
+        if udp.is_ok() && TcpListener::bind(("::", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
 
 /// Whether all of `tools` are on the PATH; if not, says which one is missing and that the test is
 /// skipped.
@@ -45,11 +64,14 @@ pub struct Portolan {
 impl Portolan {
     /// Starts it with this Corefile, behind the words of `prefix` (`ip netns exec NAME`).
     pub fn start(prefix: &[&str], corefile: &Path, more: &[&str]) -> Self {
-        let binary = env!("CARGO_BIN_EXE_portolan");
-        let words = [prefix, &[binary, "-conf", corefile.to_str().unwrap()], more].concat();
-        let mut child = Command::new(words[0])
-            .args(&words[1..])
-            .stdin(Stdio::null())
+        let words = [prefix, &[BINARY, "-conf", corefile.to_str().unwrap()], more].concat();
+        let mut command = Command::new(words[0]);
+        Self::spawn(command.args(&words[1..]).stdin(Stdio::null()))
+    }
+
+    /// Starts it as `command` says.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -84,6 +106,33 @@ impl Portolan {
             }
             assert!(Instant::now() < end, "no {text:?} in {:#?}", self.printed());
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until `done`, which is what `what` says.
+    pub fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !done(self) {
+            assert!(Instant::now() < end, "never: {what}: {:#?}", self.printed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How many lines with `text` in it it has printed.
+    pub fn count(&self, text: &str) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until it ends by itself; its exit status.
+    pub fn ended(&mut self) -> Option<i32> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < end, "it goes on: {:#?}", self.printed());
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 

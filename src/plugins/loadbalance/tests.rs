@@ -489,6 +489,7 @@ async fn set_up(texts: &[&str]) -> Result<usize, String> {
         plugins: &mut plugins,
         chain: &Arc::new(OnceLock::new()),
         loaded: &["loadbalance"],
+        fingerprint: "",
     })
     .map_err(|error| error.message)?;
     Ok(plugins.len())

@@ -3,9 +3,8 @@
 use super::common;
 use crate::corefile::Error;
 use crate::plugin::admin::{Endpoint, Response};
-use crate::plugin::{Chain, Hooks, Setup};
+use crate::plugin::{Chain, Setup};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// Where the endpoint is if no address is given.
@@ -38,11 +37,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         chain: Arc::clone(setup.chain),
         continuously,
         seen_ready: Mutex::default(),
-        leaving: AtomicBool::new(false),
     });
-    let leaving = Arc::clone(&monitor);
-    let leave = Hooks::hook(move || async move { leaving.leaving.store(true, SeqCst) });
-    setup.hooks.final_shutdown.push(leave);
     setup.endpoints.push(Endpoint {
         listen,
         path: "/ready",
@@ -57,14 +52,10 @@ struct Monitor {
     continuously: bool,
     /// Positions in the chain of the plugins that need not be asked any more.
     seen_ready: Mutex<BTreeSet<usize>>,
-    leaving: AtomicBool,
 }
 
 impl Monitor {
     fn respond(&self) -> Response {
-        if self.leaving.load(SeqCst) {
-            return Response::text(503, "Shutting down");
-        }
         let Some(chain) = self.chain.get().and_then(Weak::upgrade) else {
             // The configuration is not complete yet, or it is gone.
             return Response::text(503, "Starting");

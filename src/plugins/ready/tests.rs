@@ -82,16 +82,6 @@ fn continuously() {
     assert_eq!(ask(&rig), (503, "etcd".into()));
 }
 
-#[tokio::test]
-async fn not_ready_once_the_process_ends() {
-    let mut rig = Rig::new();
-    rig.setup("ready").unwrap();
-    let _chain = rig.chain(answers());
-    assert_eq!(ask(&rig), (200, "OK".into()));
-    rig.hooks.final_shutdown.pop().unwrap()().await;
-    assert_eq!(ask(&rig), (503, "Shutting down".into()));
-}
-
 #[test]
 fn configuration_errors() {
     for (text, error) in [

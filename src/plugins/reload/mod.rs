@@ -29,12 +29,10 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         tracing::debug!(target: "plugin/reload", "The configuration is no file: nothing to watch");
         return Ok(());
     };
-    // An error here means that the file changed since the server read it: the watch will tell.
-    let running = crate::corefile::load(&path).map(|corefile| corefile.fingerprint());
     let watch = Watch {
         path,
         period: period(interval, jitter),
-        running: running.unwrap_or_default(),
+        running: setup.fingerprint.to_owned(),
         process: Arc::clone(setup.process),
     };
     let runtime = setup.process.runtime.clone();

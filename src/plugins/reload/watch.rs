@@ -1,9 +1,10 @@
 //! Looking at the Corefile again and again, and asking the server to reload.
 
 use super::events::Events;
+use crate::corefile::Error;
 use crate::metrics::{Counter, Gauge, Labels, Registry};
 use crate::plugin::{Control, Process};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -36,6 +37,11 @@ impl Reloader {
             old.stop();
         }
         drop(running);
+        // Here and not in the task: at the start of the process the line has its place (CF-105).
+        tracing::info!(
+            target: "plugin/reload",
+            "Running configuration SHA512 = {}", watch.running
+        );
         runtime.spawn(watch.run(self, stopper));
     }
 
@@ -68,7 +74,7 @@ impl Stopper {
 pub(super) struct Watch {
     pub(super) path: PathBuf,
     pub(super) period: Duration,
-    /// The fingerprint of the configuration that runs, empty if it is not known.
+    /// The fingerprint of the Corefile that runs.
     pub(super) running: String,
     pub(super) process: Arc<Process>,
 }
@@ -84,10 +90,6 @@ enum State {
 
 impl Watch {
     async fn run(mut self, reloader: Arc<Reloader>, stopper: Stopper) {
-        tracing::info!(
-            target: "plugin/reload",
-            "Running configuration SHA512 = {}", self.running
-        );
         let metrics = Metrics::new(&self.process.metrics);
         metrics.successful.set(1);
         let mut events = Events::of(&self.path);
@@ -118,8 +120,7 @@ impl Watch {
         let read = tokio::task::spawn_blocking(move || {
             // A file that cannot be read just now (a ConfigMap that is exchanged) is no news.
             std::fs::metadata(&path).ok()?;
-            let corefile = crate::corefile::load(&path);
-            Some(corefile.map(|corefile| corefile.fingerprint()))
+            Some(fingerprint(&path))
         });
         let hash = match read.await {
             Ok(Some(Ok(hash))) => hash,
@@ -163,6 +164,14 @@ impl Watch {
             .await
             .unwrap_or_else(|_| Err("the server is shutting down".to_owned()))
     }
+}
+
+/// The fingerprint that a configuration built of the file now would have.
+fn fingerprint(path: &Path) -> Result<String, Error> {
+    let mut corefile = crate::corefile::load(path)?;
+    // As the server does: what is read as nothing, changes nothing.
+    let _ = crate::plugins::legacy::modernise(&mut corefile);
+    Ok(corefile.fingerprint())
 }
 
 impl State {

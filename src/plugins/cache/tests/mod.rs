@@ -248,6 +248,7 @@ impl World {
             plugins: &mut plugins,
             chain: &Arc::new(OnceLock::new()),
             loaded: &["cache"],
+            fingerprint: "",
         })
         .unwrap();
         plugins.push(Arc::new(Scripted(Arc::clone(&upstream))));
