@@ -1,6 +1,7 @@
 //! Listening sockets.
 
-use super::batch::{self, Peer};
+use super::address::{self, Peer};
+use super::batch;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ impl UdpSocket {
     pub fn bind(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let socket = open(addr, Type::DGRAM, Protocol::UDP)?;
         if addr.ip().is_unspecified() {
-            batch::want_destination(socket.as_raw_fd(), addr.is_ipv6())?;
+            address::want_destination(socket.as_raw_fd(), addr.is_ipv6())?;
         }
         // The default holds some hundred packets; a burst loses what does not fit. The kernel may
         // grant less than is asked for, which is no reason not to start.

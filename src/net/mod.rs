@@ -3,9 +3,11 @@
 //! The only module with `unsafe` code: `recvmmsg`, `sendmmsg` and `getifaddrs` have no safe
 //! counterpart. It knows packets and addresses, nothing of DNS.
 
+mod address;
 mod batch;
 pub mod interfaces;
 mod listen;
 
-pub use batch::{Batch, Peer};
+pub use address::Peer;
+pub use batch::Batch;
 pub use listen::{UdpSocket, tcp_listener};
