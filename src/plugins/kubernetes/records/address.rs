@@ -20,6 +20,8 @@ struct Way<'w> {
     owner: Owner<'w>,
     /// How many aliases were followed.
     depth: usize,
+    /// Where the zone stands, in lower case, once there was an alias.
+    zone_at: Option<usize>,
 }
 
 /// What a service has for a question.
@@ -42,6 +44,7 @@ impl Source<'_> {
             family,
             owner: Owner::Query,
             depth: 0,
+            zone_at: None,
         };
         self.follow(subject, way, reply)
     }
@@ -128,21 +131,31 @@ impl Source<'_> {
         if way.family == Family::None || way.depth > CHAIN {
             return Found::Nodata;
         }
+        // Where in the target the zone starts, if it lies in it.
+        let inside = way.zone.contains(target);
+        let inner = inside.then(|| target.wire().len() - way.zone.wire().len());
         let before = reply.mark();
         let mut at = 0;
         let alias = (RecordType::CNAME, Class::IN);
         let ttl = self.answers.ttl;
         reply.push_with(Section::Answer, way.owner, alias, ttl, |out| {
             at = out.offset();
-            out.name(target);
+            match (inner, way.zone_at) {
+                (Some(inner), Some(zone_at)) => {
+                    out.octets(&target.wire()[..inner]);
+                    out.pointer(zone_at);
+                }
+                _ => out.name(target),
+            }
         });
-        if !way.zone.contains(target) {
+        let Some(inner) = inner else {
             return Found::Alias(at);
-        }
+        };
         let subject = Subject::read(target, way.zone.label_count());
         let way = Way {
             owner: Owner::At(at),
             depth: way.depth + 1,
+            zone_at: way.zone_at.or(Some(at + inner)),
             ..way
         };
         match self.follow(&subject, way, reply) {
