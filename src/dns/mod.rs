@@ -20,7 +20,7 @@ pub use edns::{Edns, ExtendedError};
 pub use header::Header;
 pub use message::{Record, Records, Section};
 pub use name::Name;
-pub use normalise::Normalised;
+pub use normalise::{Normalised, Spelled};
 pub use query::{OwnedQuery, Query, Reject};
 pub use reply::{Owner, Reply};
 pub use zone::Zone;

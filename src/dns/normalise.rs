@@ -347,14 +347,18 @@ impl<'m> Writer<'m> {
 }
 
 /// An uncompressed name as it was spelled.
-struct Spelled {
+#[derive(Debug)]
+pub struct Spelled {
     wire: [u8; MAX_NAME],
     name: Name,
 }
 
 impl Spelled {
     /// Reads the name at `at`; gives the offset behind it as well.
-    fn read(message: &[u8], at: usize) -> Result<(Self, usize), WireError> {
+    ///
+    /// # Errors
+    /// As [`Name::read`].
+    pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), WireError> {
         // Reading checks the name; the walk below goes over the same octets.
         let (name, end) = Name::read(message, at)?;
         let mut wire = [0; MAX_NAME];
@@ -374,7 +378,8 @@ impl Spelled {
         Ok((Self { wire, name }, end))
     }
 
-    fn wire(&self) -> &[u8] {
+    /// The wire form.
+    pub fn wire(&self) -> &[u8] {
         &self.wire[..self.name.wire().len()]
     }
 

@@ -9,6 +9,7 @@ mod deploy;
 mod documents;
 mod forward;
 mod kube_source;
+mod kubernetes;
 mod r#loop;
 mod manifests;
 mod pod_view;

@@ -244,7 +244,8 @@ impl Reply {
         out.u32(ttl);
         out.u16(0);
         rdata(&mut out);
-        let len = self.buf.len() - fixed - 10;
+        // What does not fit was not written: there may be less than the fixed part.
+        let len = self.buf.len().saturating_sub(fixed + 10);
         if self.buf.len() > MAX_MESSAGE || len > usize::from(u16::MAX) {
             self.buf.truncate(start);
             self.flags |= Header::TC;

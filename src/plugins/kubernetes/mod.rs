@@ -10,7 +10,7 @@ pub mod source;
 use crate::corefile::Error;
 use crate::dns::{
     Class, ExtendedError, Header, Name, OwnedQuery, Owner, Rcode, RecordType, Records, Reply,
-    Section, Zone,
+    Section, Spelled, Zone,
 };
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use config::{Answers, Config};
@@ -204,39 +204,30 @@ fn follow(cx: &Context<'_>, reply: &Reply, target: usize) -> Step {
     }))
 }
 
-/// Appends addresses and aliases of another reply's answer section, their names in full.
+/// Appends addresses and aliases of another reply's answer section, their names in full and as they
+/// are spelled there.
 fn append_answers(from: &Reply, to: &mut Reply) {
     to.set_flag(Header::TC, from.has_flag(Header::TC));
     let message = from.message();
+    let spelled = |at: usize| Spelled::read(message, at).map(|(name, _)| name);
     let records = Records::at(message, from.records_offset(), [from.counts()[0], 0, 0]);
     for record in records.map_while(Result::ok) {
-        let Ok((owner, _)) = Name::read(message, record.start) else {
+        let Ok(owner) = spelled(record.start) else {
             return;
         };
+        let target;
+        let rdata = match record.rtype {
+            RecordType::A | RecordType::AAAA => &message[record.rdata],
+            RecordType::CNAME => match spelled(record.rdata.start) {
+                Ok(name) => {
+                    target = name;
+                    target.wire()
+                }
+                Err(_) => return,
+            },
+            _ => continue,
+        };
         let owner = Owner::Wire(owner.wire());
-        match record.rtype {
-            RecordType::CNAME => {
-                let Ok((target, _)) = Name::read(message, record.rdata.start) else {
-                    return;
-                };
-                to.push(
-                    Section::Answer,
-                    owner,
-                    record.rtype,
-                    record.ttl,
-                    target.wire(),
-                );
-            }
-            RecordType::A | RecordType::AAAA => {
-                to.push(
-                    Section::Answer,
-                    owner,
-                    record.rtype,
-                    record.ttl,
-                    &message[record.rdata],
-                );
-            }
-            _ => {}
-        }
+        to.push(Section::Answer, owner, record.rtype, record.ttl, rdata);
     }
 }

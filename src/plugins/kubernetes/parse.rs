@@ -47,7 +47,8 @@ pub enum Part<'n> {
     Whole,
     /// `HOST.SERVICE…`
     Endpoint(&'n [u8]),
-    /// `_PORT._PROTOCOL.SERVICE…`, underscores removed.
+    /// `_PORT._PROTOCOL.SERVICE…`, underscores removed. What is empty then matches anything; one
+    /// of the two is not.
     Port {
         /// The port's name.
         port: &'n [u8],
@@ -77,9 +78,9 @@ impl<'n> Subject<'n> {
                 part: match left {
                     3 => Part::Whole,
                     4 => Part::Endpoint(label(4)),
-                    _ => Part::Port {
-                        protocol: bare(label(4)),
-                        port: bare(label(5)),
+                    _ => match (bare(label(5)), bare(label(4))) {
+                        (b"", b"") => Part::Whole,
+                        (port, protocol) => Part::Port { port, protocol },
                     },
                 },
             }),
@@ -124,7 +125,8 @@ pub fn reverse_address(name: &Name) -> Option<IpAddr> {
         let mut octets = [0; 4];
         for (at, octet) in octets.iter_mut().rev().enumerate() {
             let label = name.label(at);
-            if label.len() > 1 && label[0] == b'0' {
+            let decimal = label.iter().all(u8::is_ascii_digit);
+            if !decimal || label.len() > 1 && label[0] == b'0' {
                 return None;
             }
             *octet = std::str::from_utf8(label).ok()?.parse().ok()?;
@@ -169,6 +171,8 @@ mod tests {
             "1.5.2.244.10.in-addr.arpa",
             "256.1.1.1.in-addr.arpa",
             "x.1.1.1.in-addr.arpa",
+            "+1.1.1.1.in-addr.arpa",
+            "01.1.1.1.in-addr.arpa",
         ] {
             assert_eq!(ip(name), None, "{name}");
         }

@@ -1,7 +1,9 @@
 //! A service as queries see it: the object, its endpoint slices, and what is derived from both.
 
 use super::super::object::{EndpointSlice, Key, Port, Service};
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How endpoints and services become names; part of what defines an index.
@@ -20,22 +22,22 @@ pub struct Entry {
     pub service: Option<Arc<Service>>,
     /// Its slices, by name.
     pub slices: Box<[(Box<str>, Arc<EndpointSlice>)]>,
-    /// Every ready endpoint, sorted by host name in lower case.
+    /// Every ready endpoint, sorted by host name, then by slice.
     pub endpoints: Box<[Endpoint]>,
 }
 
 /// An address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The label that its name starts with, in lower case (spec 4.7).
+    /// What its name starts with, in lower case (spec 4.7): a label, or the labels of a pod's name;
+    /// at most 63 octets.
     pub host: Box<str>,
     /// The address.
     pub ip: IpAddr,
     /// Which slice of the entry it is from; that one has its ports.
     pub slice: u32,
-    /// Whether an endpoint before it in the order has the same address: it gives no further
-    /// address record.
-    pub repeated: bool,
+    /// The last endpoint before it in the order that has the same address, if there is one.
+    pub twin: Option<u32>,
 }
 
 impl Entry {
@@ -56,18 +58,19 @@ impl Entry {
                 let host = endpoint.hostname.as_deref().or(pod);
                 endpoints.push(Endpoint {
                     host: host
+                        .filter(|host| is_host(host))
                         .map_or_else(|| host_of(endpoint.ip), str::to_ascii_lowercase)
                         .into(),
                     ip: endpoint.ip,
                     slice: index as u32,
-                    repeated: false,
+                    twin: None,
                 });
             }
         }
-        endpoints.sort_by(|a, b| (&a.host, a.ip, a.slice).cmp(&(&b.host, b.ip, b.slice)));
-        let mut seen = std::collections::HashSet::new();
-        for endpoint in &mut endpoints {
-            endpoint.repeated = !seen.insert(endpoint.ip);
+        endpoints.sort_by(|a, b| (&a.host, a.slice, a.ip).cmp(&(&b.host, b.slice, b.ip)));
+        let mut last = HashMap::new();
+        for (at, endpoint) in endpoints.iter_mut().enumerate() {
+            endpoint.twin = last.insert(endpoint.ip, at as u32);
         }
         Self {
             key,
@@ -89,14 +92,14 @@ impl Entry {
             .map_or(&[], |(_, slice)| &slice.ports)
     }
 
-    /// The endpoints of this host name (lower case).
-    pub fn hosts(&self, host: &[u8]) -> &[Endpoint] {
+    /// Where the endpoints of this host name (lower case) lie.
+    pub fn hosts(&self, host: &[u8]) -> Range<usize> {
         let first = self
             .endpoints
             .partition_point(|endpoint| endpoint.host.as_bytes() < host);
         let rest = &self.endpoints[first..];
         let count = rest.partition_point(|endpoint| endpoint.host.as_bytes() == host);
-        &rest[..count]
+        first..first + count
     }
 
     /// Every address that leads to this entry: cluster IPs, then endpoints.
@@ -114,6 +117,11 @@ impl Entry {
             .as_ref()
             .is_some_and(|service| service.cluster_ips.contains(&ip))
     }
+}
+
+/// Whether a name can stand in front of a service's (a source does not promise that).
+fn is_host(name: &str) -> bool {
+    name.len() <= 63 && name.split('.').all(|label| !label.is_empty())
 }
 
 /// The host label of an address: its text with dots or colons as dashes; a trailing dash gets a

@@ -2,12 +2,27 @@
 
 use super::super::index::Entry;
 use super::super::parse::{Part, ServiceName, Subject};
+use super::service::Matching;
 use super::{Family, Found, Source};
 use crate::dns::{Class, Name, Owner, RecordType, Reply, Section, Zone};
 use std::net::IpAddr;
 
-/// Most aliases that are followed (KA-7).
+/// Most aliases that are followed from a first one (KA-7).
 const CHAIN: usize = 10;
+
+/// What is looked for, and how far the aliases have led.
+#[derive(Clone, Copy)]
+struct Way<'w> {
+    /// The zone of the question; what lies in others is asked of the whole server.
+    zone: &'w Zone,
+    family: Family,
+    /// The owner of the next record.
+    owner: Owner<'w>,
+    /// How many aliases were followed.
+    depth: usize,
+    /// Where the zone stands, in lower case, once there was an alias.
+    zone_at: Option<usize>,
+}
 
 /// What a service has for a question.
 enum OfEntry {
@@ -16,46 +31,44 @@ enum OfEntry {
 }
 
 impl Source<'_> {
-    /// Writes the addresses of `family` that a subject has, under `owner`.
+    /// Writes the addresses of `family` that a subject in `zone` has.
     pub(super) fn addresses(
         &self,
         subject: &Subject<'_>,
+        zone: &Zone,
         family: Family,
-        owner: Owner<'_>,
         reply: &mut Reply,
     ) -> Found {
-        self.follow(subject, family, owner, reply, 0)
+        let way = Way {
+            zone,
+            family,
+            owner: Owner::Query,
+            depth: 0,
+            zone_at: None,
+        };
+        self.follow(subject, way, reply)
     }
 
-    fn follow(
-        &self,
-        subject: &Subject<'_>,
-        family: Family,
-        owner: Owner<'_>,
-        reply: &mut Reply,
-        depth: usize,
-    ) -> Found {
+    fn follow(&self, subject: &Subject<'_>, way: Way<'_>, reply: &mut Reply) -> Found {
         match subject {
             Subject::Apex | Subject::Branch => Found::Nodata,
             Subject::Namespace(namespace) if self.namespace_exists(namespace) => Found::Nodata,
             Subject::Service(service) => {
-                let found = self.entry(service, |entry| {
-                    self.of_entry(entry, service, family, owner, reply)
-                });
+                let found = self.entry(service, |entry| self.of_entry(entry, service, way, reply));
                 match found {
                     Some(OfEntry::Found(found)) => found,
                     Some(OfEntry::Alias(target)) => match Name::from_text(&target) {
-                        Ok(target) => self.alias(&target, family, owner, reply, depth),
+                        Ok(target) => self.alias(&target, way, reply),
                         Err(_) => Found::Nothing,
                     },
                     None => Found::Nothing,
                 }
             }
             Subject::Pod { namespace, label } => match self.pod(namespace, label) {
-                Some(ip) => self.write([ip], family, owner, reply),
+                Some(ip) => self.write([ip], way, reply),
                 None => Found::Nothing,
             },
-            Subject::NameServer => self.name_server(family, owner, reply),
+            Subject::NameServer => self.name_server(way.family, way.owner, reply),
             Subject::Namespace(_) | Subject::Version | Subject::Unknown => Found::Nothing,
         }
     }
@@ -76,8 +89,7 @@ impl Source<'_> {
         &self,
         entry: &Entry,
         asked: &ServiceName<'_>,
-        family: Family,
-        owner: Owner<'_>,
+        way: Way<'_>,
         reply: &mut Reply,
     ) -> OfEntry {
         let Some(service) = &entry.service else {
@@ -86,37 +98,13 @@ impl Source<'_> {
         if let Some(target) = &service.external_name {
             // Nothing lies below an alias, and an address is no alias (KA-6).
             return match asked.part {
-                Part::Whole | Part::Port { .. } if target.parse::<IpAddr>().is_err() => {
-                    OfEntry::Alias(target.clone())
-                }
+                Part::Whole if target.parse::<IpAddr>().is_err() => OfEntry::Alias(target.clone()),
                 _ => OfEntry::Found(Found::Nothing),
             };
         }
         OfEntry::Found(match self.matching(entry, asked) {
-            Matching::Service => {
-                self.write(service.cluster_ips.iter().copied(), family, owner, reply)
-            }
-            Matching::Endpoints => {
-                let mut any = false;
-                let mut written = false;
-                for endpoint in self.endpoints(entry, asked) {
-                    any = true;
-                    // An address that several endpoints share is written once: under one host name
-                    // they stand side by side, under the service's the entry knows.
-                    let again = matches!(asked.part, Part::Whole) && endpoint.repeated;
-                    if !again && family.has(endpoint.ip) {
-                        written = true;
-                        if !self.push_address(Section::Answer, owner, endpoint.ip, reply) {
-                            break;
-                        }
-                    }
-                }
-                match (any, written) {
-                    (_, true) => Found::Answered,
-                    (true, false) => Found::Nodata,
-                    (false, false) => Found::Nothing,
-                }
-            }
+            Matching::Service => self.write(service.cluster_ips.iter().copied(), way, reply),
+            Matching::Endpoints => self.write(self.endpoints(entry, asked).addresses(), way, reply),
             Matching::Nodata => Found::Nodata,
             Matching::Nothing => Found::Nothing,
         })
@@ -125,42 +113,52 @@ impl Source<'_> {
     fn write(
         &self,
         ips: impl IntoIterator<Item = IpAddr>,
-        family: Family,
-        owner: Owner<'_>,
+        way: Way<'_>,
         reply: &mut Reply,
     ) -> Found {
         let mut found = Found::Nodata;
-        for ip in ips.into_iter().filter(|&ip| family.has(ip)) {
-            self.push_address(Section::Answer, owner, ip, reply);
+        for ip in ips.into_iter().filter(|&ip| way.family.has(ip)) {
             found = Found::Answered;
+            if !self.push_address(Section::Answer, way.owner, ip, reply) {
+                break;
+            }
         }
         found
     }
 
-    /// Writes an alias, and what its target has where that is in a zone of the cluster (KA-5).
-    fn alias(
-        &self,
-        target: &Name,
-        family: Family,
-        owner: Owner<'_>,
-        reply: &mut Reply,
-        depth: usize,
-    ) -> Found {
-        if family == Family::None || depth >= CHAIN {
+    /// Writes an alias, and what its target has where that is in the same zone (KA-5).
+    fn alias(&self, target: &Name, way: Way<'_>, reply: &mut Reply) -> Found {
+        if way.family == Family::None || way.depth > CHAIN {
             return Found::Nodata;
         }
+        // Where in the target the zone starts, if it lies in it.
+        let inside = way.zone.contains(target);
+        let inner = inside.then(|| target.wire().len() - way.zone.wire().len());
         let before = reply.mark();
         let mut at = 0;
         let alias = (RecordType::CNAME, Class::IN);
-        reply.push_with(Section::Answer, owner, alias, self.answers.ttl, |out| {
+        let ttl = self.answers.ttl;
+        reply.push_with(Section::Answer, way.owner, alias, ttl, |out| {
             at = out.offset();
-            out.name(target);
+            match (inner, way.zone_at) {
+                (Some(inner), Some(zone_at)) => {
+                    out.octets(&target.wire()[..inner]);
+                    out.pointer(zone_at);
+                }
+                _ => out.name(target),
+            }
         });
-        let Some(zone) = Zone::longest(&self.answers.zones, target) else {
+        let Some(inner) = inner else {
             return Found::Alias(at);
         };
-        let subject = Subject::read(target, zone.label_count());
-        match self.follow(&subject, family, Owner::At(at), reply, depth + 1) {
+        let subject = Subject::read(target, way.zone.label_count());
+        let way = Way {
+            owner: Owner::At(at),
+            depth: way.depth + 1,
+            zone_at: way.zone_at.or(Some(at + inner)),
+            ..way
+        };
+        match self.follow(&subject, way, reply) {
             found @ (Found::Answered | Found::Alias(_)) => found,
             // An alias to nothing is not shown.
             Found::Nodata | Found::Nothing => {
@@ -171,38 +169,21 @@ impl Source<'_> {
     }
 
     /// CNAME: only the record itself (KO-1).
-    pub(super) fn cname(&self, subject: &Subject<'_>, reply: &mut Reply) -> Found {
-        if let Subject::Service(asked) = subject {
+    pub(super) fn cname(&self, subject: &Subject<'_>, zone: &Zone, reply: &mut Reply) -> Found {
+        if let Subject::Service(asked) = subject
+            && asked.part == Part::Whole
+        {
             let target = self.entry(asked, |entry| {
                 let name = entry.service.as_ref()?.external_name.as_deref()?;
-                Name::from_text(name)
-                    .ok()
-                    .filter(|_| name.parse::<IpAddr>().is_err())
+                let name = name.parse::<IpAddr>().is_err().then_some(name)?;
+                Name::from_text(name).ok()
             });
-            if let (Some(Some(target)), Part::Whole | Part::Port { .. }) = (target, asked.part) {
-                let ttl = self.answers.ttl;
-                reply.push(
-                    Section::Answer,
-                    Owner::Query,
-                    RecordType::CNAME,
-                    ttl,
-                    target.wire(),
-                );
+            if let Some(Some(target)) = target {
+                let (cname, ttl) = (RecordType::CNAME, self.answers.ttl);
+                reply.push(Section::Answer, Owner::Query, cname, ttl, target.wire());
                 return Found::Answered;
             }
         }
-        self.addresses(subject, Family::None, Owner::Query, reply)
+        self.addresses(subject, zone, Family::None, reply)
     }
-}
-
-/// Which of a service's addresses a name stands for.
-pub(super) enum Matching {
-    /// The service's own.
-    Service,
-    /// Those of [`Source::endpoints`].
-    Endpoints,
-    /// None, but the name exists.
-    Nodata,
-    /// None.
-    Nothing,
 }

@@ -1,18 +1,18 @@
 //! The zone's own records: SOA, NS, and the name server's addresses.
 
-use super::super::index::Entry;
-use super::{Family, Found, Source};
-use crate::dns::{Class, Owner, RecordType, Reply, Section, Zone};
+use super::super::index::{Endpoint, Entry};
+use super::{Family, Found, Source, write_host, write_service};
+use crate::dns::{Class, Owner, RecordType, Records, Reply, Section};
 use std::net::IpAddr;
 
 impl Source<'_> {
-    pub(super) fn apex(&self, qtype: RecordType, zone: &Zone, reply: &mut Reply) -> Found {
+    pub(super) fn apex(&self, qtype: RecordType, reply: &mut Reply) -> Found {
         match qtype {
             RecordType::SOA => {
                 self.push_soa(Section::Answer, 0, reply);
                 Found::Answered
             }
-            RecordType::NS => self.name_servers(zone, reply),
+            RecordType::NS => self.name_servers(reply),
             RecordType::TXT => Found::Nothing,
             _ => Found::Nodata,
         }
@@ -36,85 +36,51 @@ impl Source<'_> {
     }
 
     /// NS: the services that this server is an endpoint of, else `ns.dns.ZONE` (KO-6).
-    fn name_servers(&self, zone: &Zone, reply: &mut Reply) -> Found {
+    fn name_servers(&self, reply: &mut Reply) -> Found {
         let ns = (RecordType::NS, Class::IN);
         let ttl = self.answers.ttl;
         let mut any = false;
         self.own_services(|entry, headless| {
-            let mut hosts = entry
-                .endpoints
-                .iter()
-                .filter(|e| self.answers.local.contains(&e.ip));
-            let mut push = |host: Option<&str>| {
-                reply.push_with(Section::Answer, Owner::Query, ns, ttl, |out| {
-                    if let Some(host) = host {
-                        out.label(host.as_bytes());
-                    }
-                    out.label(entry.key.name.as_bytes());
-                    out.label(entry.key.namespace.as_bytes());
-                    out.label(b"svc");
-                    out.question_suffix(0);
-                });
-            };
             any = true;
-            match (headless, hosts.next()) {
-                (true, Some(endpoint)) => push(Some(&endpoint.host)),
-                _ => push(None),
-            }
+            reply.push_with(Section::Answer, Owner::Query, ns, ttl, |out| {
+                if let Some(endpoint) = self.own_endpoints(entry).next().filter(|_| headless) {
+                    write_host(out, &endpoint.host);
+                }
+                write_service(out, entry);
+                out.question_suffix(0);
+            });
         });
+        let mut next = reply.records_offset();
         if !any {
             reply.push_with(Section::Answer, Owner::Query, ns, ttl, |out| {
                 out.label(b"ns");
                 out.label(b"dns");
                 out.question_suffix(0);
             });
-        }
-        let mut name = [0u8; 255];
-        let mut glue = |labels: [&str; 4], ip: IpAddr, reply: &mut Reply| {
-            let mut len = 0;
-            for label in labels.into_iter().filter(|label| !label.is_empty()) {
-                let Some(room) = name.get_mut(len..len + 1 + label.len()) else {
-                    return;
-                };
-                room[0] = label.len() as u8;
-                room[1..].copy_from_slice(label.as_bytes());
-                len += room.len();
-            }
-            let Some(room) = name.get_mut(len..len + 2) else {
-                return;
-            };
-            // The zone stands in the question.
-            room.copy_from_slice(&[0xc0, 12]);
-            let owner = Owner::Wire(&name[..len + 2]);
-            self.push_address(Section::Additional, owner, ip, reply);
-        };
-        if !any {
+            let target = next_target(reply, &mut next);
             for &ip in self.answers.local.iter() {
-                glue(["ns", "dns", "", ""], ip, reply);
+                self.push_address(Section::Additional, target, ip, reply);
             }
+            return Found::Answered;
         }
+        // The services are met in the same order again: their names stand in the NS records.
         self.own_services(|entry, headless| {
-            let key = &entry.key;
-            let Some(service) = &entry.service else {
-                return;
-            };
-            let local = |ip: &IpAddr| self.answers.local.contains(ip);
+            let target = next_target(reply, &mut next);
             if headless {
-                if let Some(endpoint) = entry.endpoints.iter().find(|endpoint| local(&endpoint.ip))
-                {
-                    glue(
-                        [&endpoint.host, &key.name, &key.namespace, "svc"],
-                        endpoint.ip,
-                        reply,
-                    );
+                let first = self.own_endpoints(entry).next();
+                if let Some(endpoint) = first {
+                    self.push_address(Section::Additional, target, endpoint.ip, reply);
                 }
             } else {
-                for &ip in &service.cluster_ips {
-                    glue([&key.name, &key.namespace, "svc", ""], ip, reply);
+                for &ip in entry
+                    .service
+                    .iter()
+                    .flat_map(|service| &service.cluster_ips)
+                {
+                    self.push_address(Section::Additional, target, ip, reply);
                 }
             }
         });
-        debug_assert!(!zone.text().is_empty());
         Found::Answered
     }
 
@@ -134,11 +100,8 @@ impl Source<'_> {
                 return;
             };
             if headless {
-                let local = entry
-                    .endpoints
-                    .iter()
-                    .filter(|e| self.answers.local.contains(&e.ip));
-                local.for_each(|endpoint| push(endpoint.ip, reply));
+                self.own_endpoints(entry)
+                    .for_each(|endpoint| push(endpoint.ip, reply));
             } else {
                 service.cluster_ips.iter().for_each(|&ip| push(ip, reply));
             }
@@ -165,4 +128,22 @@ impl Source<'_> {
             });
         }
     }
+
+    /// The endpoints of an entry that are this server.
+    fn own_endpoints<'e>(&self, entry: &'e Entry) -> impl Iterator<Item = &'e Endpoint> {
+        let local = &self.answers.local;
+        let endpoints = entry.endpoints.iter();
+        endpoints.filter(|endpoint| local.contains(&endpoint.ip))
+    }
+}
+
+/// The target of the NS record at `next`, which then is where the one after it starts.
+fn next_target(reply: &Reply, next: &mut usize) -> Owner<'static> {
+    let record = Records::at(reply.message(), *next, [1, 0, 0]).next();
+    // There is a record: the caller wrote it. A pointer to the question does no harm.
+    let Some(Ok(record)) = record else {
+        return Owner::Query;
+    };
+    *next = record.rdata.end;
+    Owner::At(record.rdata.start)
 }

@@ -2,13 +2,15 @@
 
 mod address;
 mod apex;
+mod endpoints;
 mod negative;
 mod pointer;
 mod service;
 
 use super::config::{Answers, Pods};
-use super::index::Index;
+use super::index::{Entry, Index};
 use super::parse::{Subject, pod_address};
+use crate::dns::reply::Rdata;
 use crate::dns::{Name, Owner, RecordType, Reply, Section, Zone};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,7 +72,7 @@ impl Source<'_> {
     ) -> Found {
         let labels = zone.label_count();
         if name.label_count() == labels {
-            return self.apex(qtype, zone, reply);
+            return self.apex(qtype, reply);
         }
         if qtype == RecordType::SOA {
             return Found::Nodata;
@@ -80,15 +82,18 @@ impl Source<'_> {
         }
         let subject = Subject::read(name, labels);
         match qtype {
-            RecordType::SRV => self.srv(name, &subject, labels, reply),
-            RecordType::TXT => self.txt(&subject, reply),
-            RecordType::CNAME => self.cname(&subject, reply),
-            _ => self.addresses(&subject, Family::of(qtype), Owner::Query, reply),
+            RecordType::SRV => {
+                let zone_at = name.label_count() - labels;
+                self.srv(&subject, zone, zone_at, reply)
+            }
+            RecordType::TXT => self.txt(&subject, zone, reply),
+            RecordType::CNAME => self.cname(&subject, zone, reply),
+            _ => self.addresses(&subject, zone, Family::of(qtype), reply),
         }
     }
 
     /// `dns-version.ZONE`; of every other name only what has entries of its own exists (KO-2).
-    fn txt(&self, subject: &Subject<'_>, reply: &mut Reply) -> Found {
+    fn txt(&self, subject: &Subject<'_>, zone: &Zone, reply: &mut Reply) -> Found {
         match subject {
             Subject::Version => {
                 let version = b"\x051.1.0";
@@ -102,7 +107,7 @@ impl Source<'_> {
                 Found::Answered
             }
             Subject::Service(_) | Subject::Pod { .. } | Subject::NameServer => {
-                self.addresses(subject, Family::None, Owner::Query, reply)
+                self.addresses(subject, zone, Family::None, reply)
             }
             _ => Found::Nothing,
         }
@@ -141,6 +146,19 @@ impl Source<'_> {
             IpAddr::V6(ip) => reply.push(section, owner, RecordType::AAAA, ttl, &ip.octets()),
         }
     }
+}
+
+/// Writes an endpoint's host name: mostly one label (a pod's name may have more).
+fn write_host(out: &mut Rdata<'_>, host: &str) {
+    host.split('.')
+        .for_each(|label| out.label(label.as_bytes()));
+}
+
+/// Writes `SERVICE.NAMESPACE.svc`; the zone is to follow.
+fn write_service(out: &mut Rdata<'_>, entry: &Entry) {
+    out.label(entry.key.name.as_bytes());
+    out.label(entry.key.namespace.as_bytes());
+    out.label(b"svc");
 }
 
 /// Name servers' own addresses, found when the plugin is set up.

@@ -2,7 +2,7 @@
 
 use super::super::index::Entry;
 use super::super::parse::reverse_address;
-use super::{Found, Source};
+use super::{Found, Source, write_host, write_service};
 use crate::dns::{Class, Name, Owner, RecordType, Reply, Section};
 
 impl Source<'_> {
@@ -54,11 +54,9 @@ impl Source<'_> {
             self.answers.ttl,
             |out| {
                 if let Some(host) = host {
-                    out.label(host.as_bytes());
+                    write_host(out, host);
                 }
-                out.label(entry.key.name.as_bytes());
-                out.label(entry.key.namespace.as_bytes());
-                out.label(b"svc");
+                write_service(out, entry);
                 out.octets(self.answers.primary.wire());
             },
         );

@@ -1,45 +1,22 @@
-//! SRV, and which ports and endpoints a name stands for.
+//! SRV (KV-1 … KV-5).
 
-use super::super::index::{Endpoint, Entry};
-use super::super::object::Port;
+use super::super::index::Entry;
 use super::super::parse::{Part, ServiceName, Subject};
-use super::address::Matching;
-use super::{Family, Found, Source};
-use crate::dns::{Class, Name, Owner, RecordType, Reply, Section};
+use super::{Family, Found, Source, write_host, write_service};
+use crate::dns::reply::Rdata;
+use crate::dns::{Class, Owner, RecordType, Reply, Section, Zone};
+use std::net::IpAddr;
 
-/// Whether a port is one that the name asks for (KQ-3).
-pub(super) fn asks_for(part: &Part<'_>, port: &Port) -> bool {
-    match part {
-        Part::Whole | Part::Endpoint(_) => true,
-        Part::Port {
-            port: name,
-            protocol,
-        } => {
-            port.name.as_bytes().eq_ignore_ascii_case(name)
-                && port.protocol.as_bytes().eq_ignore_ascii_case(protocol)
-        }
-    }
-}
-
-/// Whether ports that the API does not list can be asked for: only without naming any.
-fn any_port(part: &Part<'_>) -> bool {
-    !matches!(part, Part::Port { .. })
-}
-
-fn some_match(part: &Part<'_>, ports: &[Port]) -> bool {
-    ports.iter().any(|port| asks_for(part, port)) || ports.is_empty() && any_port(part)
-}
-
-/// Whether `_PROTOCOL.SERVICE` lies on the way to a port's name: an empty non-terminal (RFC 8020).
-fn leads_to_a_port(part: &Part<'_>, ports: &[Port]) -> bool {
-    let Part::Endpoint(label) = part else {
-        return false;
-    };
-    let Some(protocol) = label.strip_prefix(b"_") else {
-        return false;
-    };
-    let mut named = ports.iter().filter(|port| !port.name.is_empty());
-    named.any(|port| port.protocol.as_bytes().eq_ignore_ascii_case(protocol))
+/// Which of a service's addresses a name stands for.
+pub(super) enum Matching {
+    /// The service's own.
+    Service,
+    /// Those of [`Source::endpoints`].
+    Endpoints,
+    /// None, but the name exists.
+    Nodata,
+    /// None.
+    Nothing,
 }
 
 impl Source<'_> {
@@ -52,69 +29,55 @@ impl Source<'_> {
             return Matching::Nothing;
         }
         if service.headless || matches!(asked.part, Part::Endpoint(_)) {
-            if self.endpoints(entry, asked).next().is_some() {
+            if !self.endpoints(entry, asked).is_empty() {
                 return Matching::Endpoints;
             }
             let mut slices = entry.slices.iter();
-            let on_the_way = leads_to_a_port(&asked.part, &service.ports)
-                || slices.any(|(_, slice)| leads_to_a_port(&asked.part, &slice.ports));
+            let on_the_way = asked.part.leads_to_any(&service.ports)
+                || slices.any(|(_, slice)| asked.part.leads_to_any(&slice.ports));
             return if on_the_way {
                 Matching::Nodata
             } else {
                 Matching::Nothing
             };
         }
-        if some_match(&asked.part, &service.ports) {
+        if asked.part.asks_for_any(&service.ports) {
             Matching::Service
         } else {
             Matching::Nothing
         }
     }
 
-    /// The endpoints that a name stands for, sorted by host name.
-    pub(super) fn endpoints<'e>(
-        &self,
-        entry: &'e Entry,
-        asked: &ServiceName<'_>,
-    ) -> impl Iterator<Item = &'e Endpoint> + Clone {
-        let endpoints = match asked.part {
-            Part::Endpoint(host) => entry.hosts(host),
-            _ => &entry.endpoints,
-        };
-        let endpoints = if self.answers.noendpoints {
-            &[]
-        } else {
-            endpoints
-        };
-        let part = asked.part;
-        endpoints
-            .iter()
-            .filter(move |endpoint| some_match(&part, entry.ports(endpoint)))
-    }
-
-    /// SRV records with their addresses (KV-1 … KV-5).
+    /// SRV records with their addresses.
     pub(super) fn srv(
         &self,
-        name: &Name,
         subject: &Subject<'_>,
-        zone_labels: usize,
+        zone: &Zone,
+        zone_at: usize,
         reply: &mut Reply,
     ) -> Found {
         match subject {
-            Subject::Service(asked) => self
-                .entry(asked, |entry| {
-                    self.srv_of_entry(entry, asked, name, zone_labels, reply)
-                })
-                .unwrap_or(Found::Nothing),
+            Subject::Service(asked) => {
+                let found = self.entry(asked, |entry| {
+                    self.srv_of_entry(entry, asked, zone_at, reply)
+                });
+                found.unwrap_or(Found::Nothing)
+            }
             Subject::Pod { namespace, label } => match self.pod(namespace, label) {
                 Some(ip) => {
-                    let at = self.push_srv(100, 0, &Target::Question, reply);
+                    let target = |out: &mut Rdata<'_>| {
+                        out.label(label);
+                        out.label(namespace);
+                        out.label(b"pod");
+                        out.question_suffix_in_full(zone_at);
+                    };
+                    let at = self.push_srv(100, 0, target, reply);
                     self.push_address(Section::Additional, Owner::At(at), ip, reply);
                     Found::Answered
                 }
                 None => Found::Nothing,
             },
-            _ => self.addresses(subject, Family::None, Owner::Query, reply),
+            _ => self.addresses(subject, zone, Family::None, reply),
         }
     }
 
@@ -122,25 +85,23 @@ impl Source<'_> {
         &self,
         entry: &Entry,
         asked: &ServiceName<'_>,
-        name: &Name,
-        zone_labels: usize,
+        zone_at: usize,
         reply: &mut Reply,
     ) -> Found {
         let Some(service) = &entry.service else {
             return Found::Nothing;
         };
-        let zone_at = name.label_count() - zone_labels;
+        if let Some(target) = &service.external_name {
+            return match asked.part {
+                Part::Whole if target.parse::<IpAddr>().is_err() => Found::Nodata,
+                _ => Found::Nothing,
+            };
+        }
         match self.matching(entry, asked) {
-            _ if service.external_name.is_some() => match asked.part {
-                Part::Endpoint(_) => Found::Nothing,
-                _ => Found::Nodata,
-            },
             Matching::Service => {
                 let ports = || {
-                    service
-                        .ports
-                        .iter()
-                        .filter(|port| asks_for(&asked.part, port))
+                    let ports = service.ports.iter();
+                    ports.filter(|port| asked.part.asks_for(port))
                 };
                 let weight = weight(ports().count() * service.cluster_ips.len());
                 let mut at = None;
@@ -148,8 +109,11 @@ impl Source<'_> {
                     if ports().take(index).any(|before| before.port == port.port) {
                         continue;
                     }
-                    let target = Target::of(None, entry, zone_at);
-                    let offset = self.push_srv(weight, port.port, &target, reply);
+                    let target = |out: &mut Rdata<'_>| {
+                        write_service(out, entry);
+                        out.question_suffix_in_full(zone_at);
+                    };
+                    let offset = self.push_srv(weight, port.port, target, reply);
                     at.get_or_insert(offset);
                 }
                 let Some(at) = at else { return Found::Nodata };
@@ -171,120 +135,89 @@ impl Source<'_> {
         zone_at: usize,
         reply: &mut Reply,
     ) -> Found {
-        let candidates = self.endpoints(entry, asked).map(|endpoint| {
-            let ports = entry.ports(endpoint);
-            ports
-                .iter()
-                .filter(|port| asks_for(&asked.part, port))
-                .count()
-                .max(1)
-        });
-        let weight = weight(candidates.sum());
-        let ports = |endpoint: &Endpoint| {
-            let ports = entry.ports(endpoint).iter();
-            ports.filter(|port| asks_for(&asked.part, port) && port.port != 0)
-        };
+        let endpoints = self.endpoints(entry, asked);
+        let weight = weight(endpoints.count());
+        // What follows the host name in every target stands here first.
         let mut tail = None;
-        // Endpoints of one host name stand side by side: one record for each of their ports.
-        let mut group: Option<(usize, &str)> = None;
-        for (index, endpoint) in self.endpoints(entry, asked).enumerate() {
-            let first = match group {
-                Some((first, host)) if host == &*endpoint.host => first,
-                _ => index,
-            };
-            group = Some((first, &endpoint.host));
-            for (nth, port) in ports(endpoint).enumerate() {
-                let same = |before: &Port| before.port == port.port;
-                let of_others = (first < index)
-                    && self
-                        .endpoints(entry, asked)
-                        .skip(first)
-                        .take(index - first)
-                        .any(|other| ports(other).any(same));
-                if of_others || ports(endpoint).take(nth).any(same) {
-                    continue;
-                }
-                let target = Target::of(Some(&endpoint.host), entry, zone_at);
-                let at = self.push_srv(weight, port.port, &target, reply);
-                tail.get_or_insert(at + 1 + endpoint.host.len());
-            }
+        for host in endpoints.by_host() {
+            host.ports(|port| {
+                let mut tail_at = 0;
+                let target = |out: &mut Rdata<'_>| {
+                    write_host(out, host.name());
+                    tail_at = out.offset();
+                    write_service(out, entry);
+                    out.question_suffix_in_full(zone_at);
+                };
+                self.push_srv(weight, port, target, reply);
+                tail.get_or_insert((tail_at, reply.message().len()));
+            });
         }
-        let Some(tail) = tail else {
+        let Some((tail, tail_end)) = tail else {
             return Found::Nodata;
         };
-        for endpoint in self.endpoints(entry, asked) {
-            let mut owner = [0u8; 66];
-            let len = endpoint.host.len().min(63);
-            owner[0] = len as u8;
-            owner[1..=len].copy_from_slice(&endpoint.host.as_bytes()[..len]);
-            owner[len + 1..len + 3].copy_from_slice(&(0xc000 | tail as u16).to_be_bytes());
-            let owner = Owner::Wire(&owner[..len + 3]);
-            if !self.push_address(Section::Additional, owner, endpoint.ip, reply) {
+        let answers_end = reply.message().len();
+        let mut next = reply.records_offset();
+        for host in endpoints.by_host() {
+            let mut ports = 0;
+            host.ports(|_| ports += 1);
+            if ports == 0 {
+                continue;
+            }
+            // Its targets are the next ones, each as long as the other.
+            let target = next + SRV_TARGET;
+            next += ports * (SRV_TARGET + host.name().len() + 1 + tail_end - tail);
+            if next > answers_end {
                 break;
+            }
+            let mut name = [0; 66];
+            let owner = owner_at(target, host.name(), tail, &mut name);
+            for ip in host.addresses() {
+                self.push_address(Section::Additional, owner, ip, reply);
             }
         }
         Found::Answered
     }
-}
 
-/// The target of an SRV record.
-enum Target<'e> {
-    /// The name asked for.
-    Question,
-    /// `[HOST.]SERVICE.NAMESPACE.svc.` and the question's zone from this label on, as typed.
-    Service {
-        host: Option<&'e str>,
-        entry: &'e Entry,
-        zone_at: usize,
-    },
-}
-
-impl<'e> Target<'e> {
-    const fn of(host: Option<&'e str>, entry: &'e Entry, zone_at: usize) -> Self {
-        Self::Service {
-            host,
-            entry,
-            zone_at,
-        }
-    }
-}
-
-impl Source<'_> {
-    /// Writes an SRV record, and gives the offset of its target. The target is written in full:
-    /// SRV is no type whose names may be compressed (RFC 2782).
-    fn push_srv(&self, weight: u16, port: u16, target: &Target<'_>, reply: &mut Reply) -> usize {
-        let mut at = 0;
+    /// Writes an SRV record, and gives the offset of its target. The target must be written in
+    /// full: SRV is no type whose names may be compressed (RFC 2782).
+    fn push_srv(
+        &self,
+        weight: u16,
+        port: u16,
+        target: impl FnOnce(&mut Rdata<'_>),
+        reply: &mut Reply,
+    ) -> usize {
+        let at = reply.message().len() + SRV_TARGET;
         let srv = (RecordType::SRV, Class::IN);
-        reply.push_with(
-            Section::Answer,
-            Owner::Query,
-            srv,
-            self.answers.ttl,
-            |out| {
-                out.u16(0);
-                out.u16(weight);
-                out.u16(port);
-                at = out.offset();
-                match target {
-                    Target::Question => out.question_suffix_in_full(0),
-                    Target::Service {
-                        host,
-                        entry,
-                        zone_at,
-                    } => {
-                        if let Some(host) = host {
-                            out.label(host.as_bytes());
-                        }
-                        out.label(entry.key.name.as_bytes());
-                        out.label(entry.key.namespace.as_bytes());
-                        out.label(b"svc");
-                        out.question_suffix_in_full(*zone_at);
-                    }
-                }
-            },
-        );
+        let ttl = self.answers.ttl;
+        reply.push_with(Section::Answer, Owner::Query, srv, ttl, |out| {
+            out.u16(0);
+            out.u16(weight);
+            out.u16(port);
+            target(out);
+        });
         at
     }
+}
+
+/// Where in an SRV record whose owner is a pointer the target starts.
+const SRV_TARGET: usize = 18;
+
+/// The owner `HOST.TAIL`: a pointer to where it stands, or, where that is too far for a pointer,
+/// `host` and a pointer to `tail`.
+fn owner_at<'n>(at: usize, host: &str, tail: usize, name: &'n mut [u8; 66]) -> Owner<'n> {
+    if at < 0x4000 {
+        return Owner::At(at);
+    }
+    let mut len = 0;
+    for label in host.split('.') {
+        // Fits: a host name has at most 63 octets.
+        name[len] = label.len() as u8;
+        name[len + 1..=len + label.len()].copy_from_slice(label.as_bytes());
+        len += label.len() + 1;
+    }
+    name[len..len + 2].copy_from_slice(&(0xc000 | tail as u16).to_be_bytes());
+    Owner::Wire(&name[..len + 2])
 }
 
 /// A hundredth part for each of `count` candidates, at least 1 (KV-1).

@@ -1,0 +1,331 @@
+//! The index against a model that is too simple to be wrong.
+
+#![allow(clippy::unwrap_used)]
+
+use super::super::object::{
+    Endpoint as Address, EndpointSlice, Key, Kind, Object, Pod, Port, Service, Sink,
+};
+use super::{Index, Naming, host_of};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+const KINDS: [Kind; 4] = [
+    Kind::Namespace,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Pod,
+];
+const NAMESPACES: [&str; 2] = ["red", "green"];
+const NAMES: [&str; 3] = ["", "a", "b"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Start(Kind),
+    Set(Key, Object),
+    Delete(Kind, Key),
+    End(Kind),
+}
+
+fn address(last: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, last).into()
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(&KINDS[..])
+}
+
+fn key(kind: Kind) -> impl Strategy<Value = Key> {
+    (0..2usize, 1..3usize).prop_map(move |(namespace, name)| {
+        let (namespace, name) = (NAMESPACES[namespace], NAMES[name]);
+        let (namespace, name) = match kind {
+            Kind::Namespace => ("", namespace),
+            _ => (namespace, name),
+        };
+        Key {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    })
+}
+
+fn object(kind: Kind) -> BoxedStrategy<Object> {
+    let ports = |count: usize| -> Vec<Port> {
+        let port = |at| Port {
+            name: format!("p{at}").into(),
+            protocol: "tcp".into(),
+            port: at as u16,
+        };
+        (0..count).map(port).collect()
+    };
+    let ips = prop::collection::vec(1..5u8, 0..3);
+    match kind {
+        Kind::Namespace => Just(Object::Namespace).boxed(),
+        Kind::Service => (ips, 0..3usize)
+            .prop_map(move |(ips, count)| {
+                Object::Service(Service {
+                    headless: ips.is_empty(),
+                    cluster_ips: ips.into_iter().map(address).collect(),
+                    ports: ports(count),
+                    ..Service::default()
+                })
+            })
+            .boxed(),
+        Kind::EndpointSlice => {
+            let endpoint = (1..5u8, prop::option::of(0..2usize)).prop_map(|(ip, host)| Address {
+                ip: address(ip),
+                hostname: host.map(|host| ["h", "g"][host].into()),
+                target: None,
+                zone: None,
+            });
+            let endpoints = prop::collection::vec(endpoint, 0..4);
+            (0..3usize, endpoints, 0..2usize)
+                .prop_map(move |(service, endpoints, count)| {
+                    Object::EndpointSlice(EndpointSlice {
+                        service: NAMES[service].into(),
+                        endpoints,
+                        ports: ports(count),
+                        triggered: None,
+                    })
+                })
+                .boxed()
+        }
+        Kind::Pod => (prop::option::of(1..5u8), prop::bool::weighted(0.2))
+            .prop_map(|(ip, deleted)| {
+                let ip = ip.map(address);
+                Object::Pod(Pod { ip, deleted })
+            })
+            .boxed(),
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => kind().prop_map(Step::Start),
+        2 => kind().prop_map(Step::End),
+        8 => kind().prop_flat_map(|kind| {
+            (key(kind), object(kind)).prop_map(|(key, object)| Step::Set(key, object))
+        }),
+        3 => kind().prop_flat_map(|kind| key(kind).prop_map(move |key| Step::Delete(kind, key))),
+    ]
+}
+
+/// What sources said, as they said it.
+#[derive(Debug, Default)]
+struct Model {
+    objects: BTreeMap<(Kind, Key), Object>,
+    lists: BTreeMap<Kind, BTreeSet<Key>>,
+    synced: BTreeSet<Kind>,
+}
+
+impl Model {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Start(kind) => drop(self.lists.insert(kind, BTreeSet::new())),
+            Step::Set(key, object) => {
+                let kind = object.kind();
+                if let Some(list) = self.lists.get_mut(&kind) {
+                    list.insert(key.clone());
+                }
+                match object {
+                    Object::Pod(Pod { deleted: true, .. }) => {}
+                    Object::Pod(Pod { ip: None, .. }) => drop(self.objects.remove(&(kind, key))),
+                    object => drop(self.objects.insert((kind, key), object)),
+                }
+            }
+            Step::Delete(kind, key) => {
+                if let Some(list) = self.lists.get_mut(&kind) {
+                    list.remove(&key);
+                }
+                self.objects.remove(&(kind, key));
+            }
+            Step::End(kind) => {
+                if let Some(list) = self.lists.remove(&kind) {
+                    let kept = |of: Kind, key: &Key| of != kind || list.contains(key);
+                    self.objects.retain(|(of, key), _| kept(*of, key));
+                }
+                self.synced.insert(kind);
+            }
+        }
+    }
+
+    fn service(&self, key: &Key) -> Option<&Service> {
+        match self.objects.get(&(Kind::Service, key.clone()))? {
+            Object::Service(service) => Some(service),
+            _ => unreachable!(),
+        }
+    }
+
+    /// The slices of a service, by name.
+    fn slices(&self, key: &Key) -> Vec<&EndpointSlice> {
+        let mut slices = Vec::new();
+        for ((_, at), object) in &self.objects {
+            if let Object::EndpointSlice(slice) = object
+                && (&at.namespace, &slice.service) == (&key.namespace, &key.name)
+            {
+                slices.push(slice);
+            }
+        }
+        slices
+    }
+
+    /// (host, slice, address) of every endpoint of a service, sorted.
+    fn endpoints(&self, key: &Key) -> Vec<(String, u32, IpAddr)> {
+        let mut endpoints = Vec::new();
+        for (at, slice) in self.slices(key).into_iter().enumerate() {
+            for endpoint in &slice.endpoints {
+                let host = endpoint.hostname.as_deref();
+                let host = host.map_or_else(|| host_of(endpoint.ip), str::to_owned);
+                endpoints.push((host, at as u32, endpoint.ip));
+            }
+        }
+        endpoints.sort();
+        endpoints
+    }
+}
+
+fn services() -> impl Iterator<Item = Key> {
+    NAMESPACES.into_iter().flat_map(|namespace| {
+        NAMES.map(|name| Key {
+            namespace: namespace.into(),
+            name: name.into(),
+        })
+    })
+}
+
+fn check(index: &Index, model: &Model) {
+    assert_eq!(
+        index.is_synced(),
+        KINDS.iter().all(|kind| model.synced.contains(kind))
+    );
+    for kind in KINDS {
+        let count = model.objects.keys().filter(|(of, _)| *of == kind).count();
+        assert_eq!(index.count(kind), count as i64, "{kind:?}");
+    }
+    for name in NAMESPACES {
+        let key = Key {
+            namespace: "".into(),
+            name: name.into(),
+        };
+        let known = model.objects.contains_key(&(Kind::Namespace, key));
+        assert_eq!(index.has_namespace(name.as_bytes()), known);
+    }
+    for key in services() {
+        let (service, slices) = (model.service(&key), model.slices(&key));
+        let known = service.is_some() || !slices.is_empty() && !key.name.is_empty();
+        let found = index.service(key.namespace.as_bytes(), key.name.as_bytes(), |entry| {
+            assert_eq!(entry.service.as_deref(), service, "{key:?}");
+            let of_entry: Vec<_> = entry.slices.iter().map(|(_, slice)| &**slice).collect();
+            assert_eq!(of_entry, slices, "{key:?}");
+            let endpoints = entry.endpoints.iter();
+            let found: Vec<_> = endpoints
+                .map(|e| (e.host.to_string(), e.slice, e.ip))
+                .collect();
+            assert_eq!(found, model.endpoints(&key), "{key:?}");
+            for (at, endpoint) in entry.endpoints.iter().enumerate() {
+                let twin = entry.endpoints[..at]
+                    .iter()
+                    .rposition(|e| e.ip == endpoint.ip);
+                assert_eq!(endpoint.twin, twin.map(|twin| twin as u32));
+            }
+            for host in ["h", "g", "10-0-0-1", "nosuch"] {
+                let hosts = &entry.endpoints[entry.hosts(host.as_bytes())];
+                let count = found.iter().filter(|(of, ..)| of == host).count();
+                assert!(hosts.len() == count && hosts.iter().all(|e| &*e.host == host));
+            }
+        });
+        assert_eq!(found.is_some(), known, "{key:?}");
+    }
+    for ip in (1..5).map(address) {
+        let mut found = Vec::new();
+        index.by_address(ip, |entry| found.push(Key::clone(&entry.key)));
+        let mut wanted: Vec<_> = services().filter(|key| !key.name.is_empty()).collect();
+        wanted.retain(|key| {
+            let of_service = model
+                .service(key)
+                .is_some_and(|s| s.cluster_ips.contains(&ip));
+            of_service || model.endpoints(key).iter().any(|endpoint| endpoint.2 == ip)
+        });
+        wanted.sort();
+        assert_eq!(found, wanted, "{ip}");
+        for namespace in NAMESPACES {
+            let has = model.objects.iter().any(|((_, key), object)| {
+                matches!(object, Object::Pod(pod) if pod.ip == Some(ip))
+                    && *key.namespace == *namespace
+            });
+            assert_eq!(index.has_pod(namespace.as_bytes(), ip), has);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_sources_say_the_index_is_as_the_model(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let index = Index::new(&KINDS, Naming::default());
+        let mut model = Model::default();
+        for step in steps {
+            match step.clone() {
+                Step::Start(kind) => index.list_start(kind),
+                Step::Set(key, object) => index.set(key, object),
+                Step::Delete(kind, key) => index.delete(kind, &key),
+                Step::End(kind) => index.list_end(kind),
+            }
+            model.step(step);
+            check(&index, &model);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_change_an_answer_leaves_the_serial() {
+    let index = Index::new(&KINDS, Naming::default());
+    let key = |name: &str| Key {
+        namespace: "red".into(),
+        name: name.into(),
+    };
+    index.set(key("node"), Object::Namespace);
+    assert_eq!(index.serial(), 0);
+    let service = |ip: u8, ports: u16| {
+        let port = |port| Port {
+            port,
+            ..Port::default()
+        };
+        Object::Service(Service {
+            cluster_ips: vec![address(ip)],
+            ports: (1..=ports).map(port).collect(),
+            ..Service::default()
+        })
+    };
+    index.set(key("a"), service(1, 1));
+    let first = index.serial();
+    assert!(first > 1_700_000_000);
+    // Addresses alone do not count (KO-5). The clock may go on, so it is set back.
+    index.serial.store(1, std::sync::atomic::Ordering::Relaxed);
+    index.set(key("a"), service(2, 1));
+    assert_eq!(index.serial(), 1);
+    index.set(key("a"), service(2, 2));
+    assert!(index.serial() >= first);
+    let slice = |ip: u8, triggered: Option<u64>| {
+        Object::EndpointSlice(EndpointSlice {
+            service: "a".into(),
+            endpoints: vec![Address {
+                ip: address(ip),
+                hostname: None,
+                target: None,
+                zone: None,
+            }],
+            ports: Vec::new(),
+            triggered,
+        })
+    };
+    index.set(key("s"), slice(1, None));
+    index.serial.store(1, std::sync::atomic::Ordering::Relaxed);
+    index.set(key("s"), slice(1, Some(5)));
+    assert_eq!(index.serial(), 1);
+    index.set(key("s"), slice(2, Some(5)));
+    assert!(index.serial() >= first);
+}
