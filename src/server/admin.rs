@@ -117,6 +117,11 @@ impl Admin {
         self.table.store(Arc::new(endpoints.0));
     }
 
+    /// Closes addresses that were opened and never served.
+    pub fn give_up_unused(&self) {
+        self.serve(Opened(Table::clone(&self.table.load())));
+    }
+
     /// Stops serving `path`; addresses that served nothing else refuse connections.
     pub fn close(&self, path: &str) {
         let mut table = Table::clone(&self.table.load());

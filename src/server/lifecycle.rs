@@ -111,7 +111,11 @@ impl Server {
     /// # Errors
     /// A socket that cannot be opened; the old configuration serves on then.
     pub async fn reload(&mut self, configuration: Configuration) -> io::Result<()> {
-        self.run(configuration, || {}).await
+        let done = self.run(configuration, || {}).await;
+        if done.is_err() {
+            self.admin.give_up_unused();
+        }
+        done
     }
 
     async fn run(

@@ -476,6 +476,89 @@ fn usr1_reloads_without_the_plugin() {
     assert_eq!(server.count(&format!(".:{other} on")), 0);
 }
 
+#[test]
+fn a_reload_that_finds_an_address_taken_leaves_nothing_open() {
+    let [port, taken, health, other] = [(); 4].map(|()| free_port());
+    let at = |health| format!("health 127.0.0.1:{health}");
+    let conf = Conf::new(&fixed(port, "192.0.2.1", &at(health)));
+    let mut server = conf.start();
+    let _taken = TcpListener::bind(local(taken)).unwrap();
+    // The endpoint's address could be had, the second block's not; then the other way around.
+    let second = fixed(taken, "192.0.2.3", "");
+    for text in [
+        fixed(port, "192.0.2.2", &at(other)) + &second,
+        fixed(port, "192.0.2.2", &at(other)) + &fixed(other, "192.0.2.3", &at(taken)),
+    ] {
+        conf.write(&text);
+        let before = server.count("Address already in use");
+        server.signal("USR1");
+        server.until("the error", |server| {
+            server.count("Address already in use") > before
+        });
+        assert_eq!(address(port), "192.0.2.1");
+        assert_eq!(status(health, "/health"), Some((200, "OK".into())));
+        server.until("the new endpoint is closed", |_| {
+            TcpStream::connect(local(other)).is_err()
+        });
+    }
+    // The same address again, once it is free.
+    drop(_taken);
+    conf.write(&(fixed(port, "192.0.2.2", &at(other)) + &second));
+    server.signal("USR1");
+    server.wait_for("Reloading complete");
+    assert_eq!(
+        (address(port), address(taken)),
+        ("192.0.2.2".into(), "192.0.2.3".into())
+    );
+    assert_eq!(status(other, "/health"), Some((200, "OK".into())));
+    server.until("the old endpoint is closed", |_| {
+        TcpStream::connect(local(health)).is_err()
+    });
+}
+
+#[test]
+fn an_api_server_that_is_not_there() {
+    let [port, api, health, ready] = [(); 4].map(|()| free_port());
+    let corefile = |patience: &str| {
+        format!(
+            ".:{port} {{
+    bind 127.0.0.1
+    health 127.0.0.1:{health}
+    ready 127.0.0.1:{ready}
+    kubernetes cluster.local {{
+        endpoint http://127.0.0.1:{api}
+        startup_timeout {patience}
+    }}
+}}
+"
+        )
+    };
+    let waiting = Some((503, "kubernetes".to_owned()));
+    // While it is waited for, probes are answered and queries are not; the end is at once.
+    let conf = Conf::new(&corefile("600s"));
+    let mut server = Portolan::start(&[], &conf.path, &[]);
+    server.until("/ready", |_| status(ready, "/ready") == waiting);
+    assert_eq!(status(health, "/health"), Some((200, "OK".into())));
+    assert!(silent(port));
+    server.signal("TERM");
+    assert_eq!(server.ended(), Some(0));
+    // When it was waited for long enough, the server says so and starts.
+    let conf = Conf::new(&corefile("500ms"));
+    let mut server = Portolan::start(&[], &conf.path, &[]);
+    server.wait_for("Portolan-");
+    assert_eq!(
+        server.count("[WARNING] plugin/kubernetes: starting server with unsynced Kubernetes API"),
+        1
+    );
+    let reply = ask(
+        local(port),
+        &question("web.default.svc.cluster.local.", RecordType::A),
+    );
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(status(ready, "/ready"), waiting);
+    server.wait_for("[INFO] plugin/ready: Plugins not ready: \"kubernetes\"");
+}
+
 /// A volume as the kubelet makes it of a ConfigMap: `Corefile` → `..data/Corefile`, and `..data` is
 /// exchanged.
 struct ConfigMap {
