@@ -117,8 +117,8 @@ impl Admin {
         self.table.store(Arc::new(endpoints.0));
     }
 
-    /// Gives up what [`Self::open`] opened and nobody serves.
-    pub fn serve_as_before(&self) {
+    /// Closes addresses that were opened and never served.
+    pub fn give_up_unused(&self) {
         self.serve(Opened(Table::clone(&self.table.load())));
     }
 

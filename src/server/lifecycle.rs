@@ -111,7 +111,11 @@ impl Server {
     /// # Errors
     /// A socket that cannot be opened; the old configuration serves on then.
     pub async fn reload(&mut self, configuration: Configuration) -> io::Result<()> {
-        self.run(configuration, || {}).await
+        let done = self.run(configuration, || {}).await;
+        if done.is_err() {
+            self.admin.give_up_unused();
+        }
+        done
     }
 
     async fn run(
@@ -135,13 +139,7 @@ impl Server {
         let mut opened = Vec::new();
         for (key, routes) in &listeners {
             if !self.slots.contains_key(key) {
-                match self.open(key, routes) {
-                    Ok(sockets) => opened.push((key.clone(), sockets)),
-                    Err(error) => {
-                        self.admin.serve_as_before();
-                        return Err(error);
-                    }
-                }
+                opened.push((key.clone(), self.open(key, routes)?));
             }
         }
         for (key, routes) in &listeners {

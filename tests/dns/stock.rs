@@ -292,12 +292,20 @@ async fn kubeadm_of_today() {
 async fn k3s() {
     let stock = Stock::start("k3s.Corefile").await;
     stock.answers(5, "5");
+    let of_missing_files = |line: &String| line.contains("custom/") || line.contains("NodeHosts");
+    let complaints = stock.complaints();
+    assert!(complaints.iter().all(of_missing_files), "{complaints:#?}");
+    assert!(complaints.len() >= 2, "{complaints:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aks() {
     let stock = Stock::start("aks.Corefile").await;
     stock.answers(30, "30");
+    let of_missing_files = |line: &String| line.contains("custom/") || line.contains("NodeHosts");
+    let complaints = stock.complaints();
+    assert!(complaints.iter().all(of_missing_files), "{complaints:#?}");
+    assert!(complaints.len() >= 2, "{complaints:#?}");
     // Its templates: names of Azure's own with too many labels.
     for name in [
         "www.reddog.microsoft.com.",
