@@ -53,6 +53,7 @@ impl Source<'_> {
         match subject {
             Subject::Apex | Subject::Branch => Found::Nodata,
             Subject::Namespace(namespace) if self.namespace_exists(namespace) => Found::Nodata,
+            Subject::PodNamespace(namespace) if self.has_pods(namespace) => Found::Nodata,
             Subject::Service(service) => {
                 let found = self.entry(service, |entry| self.of_entry(entry, service, way, reply));
                 match found {
@@ -69,7 +70,10 @@ impl Source<'_> {
                 None => Found::Nothing,
             },
             Subject::NameServer => self.name_server(way.family, way.owner, reply),
-            Subject::Namespace(_) | Subject::Version | Subject::Unknown => Found::Nothing,
+            Subject::Namespace(_)
+            | Subject::PodNamespace(_)
+            | Subject::Version
+            | Subject::Unknown => Found::Nothing,
         }
     }
 
