@@ -137,6 +137,38 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             1,
         ),
         (
+            "db.default.svc.cluster.local.",
+            RecordType::SRV,
+            "NoError",
+            2,
+        ),
+        (
+            "_postgres._tcp.db.default.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            2,
+        ),
+        (
+            "db-0.db.default.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            1,
+        ),
+        ("legacy.web.svc.cluster.local.", RecordType::A, "NoError", 2),
+        (
+            "legacy.web.svc.cluster.local.",
+            RecordType::CNAME,
+            "NoError",
+            1,
+        ),
+        (
+            "10-244-2-5.apps.pod.cluster.local.",
+            RecordType::SRV,
+            "NoError",
+            1,
+        ),
+        ("cluster.local.", RecordType::NS, "NoError", 1),
+        (
             "nosuch.default.svc.cluster.local.",
             RecordType::A,
             "NXDomain",

@@ -10,8 +10,10 @@ pub enum Subject<'n> {
     Apex,
     /// `svc.ZONE`, `pod.ZONE`.
     Branch,
-    /// `NS.svc.ZONE`, `NS.pod.ZONE`.
+    /// `NS.svc.ZONE`.
     Namespace(&'n [u8]),
+    /// `NS.pod.ZONE`.
+    PodNamespace(&'n [u8]),
     /// Something of a service.
     Service(ServiceName<'n>),
     /// `LABEL.NS.pod.ZONE`, whatever stands left of it.
@@ -71,7 +73,8 @@ impl<'n> Subject<'n> {
         }
         match (label(1), left) {
             (b"svc" | b"pod", 1) => Self::Branch,
-            (b"svc" | b"pod", 2) => Self::Namespace(label(2)),
+            (b"svc", 2) => Self::Namespace(label(2)),
+            (b"pod", 2) => Self::PodNamespace(label(2)),
             (b"svc", 3..=5) => Self::Service(ServiceName {
                 namespace: label(2),
                 name: label(3),

@@ -1,6 +1,7 @@
 //! A service as queries see it: the object, its endpoint slices, and what is derived from both.
 
 use super::super::object::{EndpointSlice, Key, Port, Service};
+use crate::dns::Name;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -20,6 +21,8 @@ pub struct Entry {
     pub key: Arc<Key>,
     /// The object; `None` while only slices are known.
     pub service: Option<Arc<Service>>,
+    /// The target of a service of type ExternalName that is an alias: an address is none (KA-6).
+    pub alias: Option<Box<Name>>,
     /// Its slices, by name.
     pub slices: Box<[(Box<str>, Arc<EndpointSlice>)]>,
     /// Every ready endpoint, sorted by host name, then by slice.
@@ -72,8 +75,11 @@ impl Entry {
         for (at, endpoint) in endpoints.iter_mut().enumerate() {
             endpoint.twin = last.insert(endpoint.ip, at as u32);
         }
+        let target = service.as_ref().and_then(|s| s.external_name.as_deref());
+        let target = target.filter(|target| target.parse::<IpAddr>().is_err());
         Self {
             key,
+            alias: target.and_then(|target| Name::from_text(target).ok().map(Box::new)),
             service,
             slices,
             endpoints: endpoints.into(),

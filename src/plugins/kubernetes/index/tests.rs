@@ -134,9 +134,6 @@ impl Model {
                 }
             }
             Step::Delete(kind, key) => {
-                if let Some(list) = self.lists.get_mut(&kind) {
-                    list.remove(&key);
-                }
                 self.objects.remove(&(kind, key));
             }
             Step::End(kind) => {

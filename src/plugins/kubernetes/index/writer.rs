@@ -249,9 +249,6 @@ impl Sink for Index {
 
     fn delete(&self, kind: Kind, key: &Key) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = &mut writer.lists[kind as usize] {
-            seen.remove(key);
-        }
         self.remove(&mut writer, kind, key);
     }
 

@@ -26,7 +26,8 @@ struct Way<'w> {
 
 /// What a service has for a question.
 enum OfEntry {
-    Alias(Box<str>),
+    /// On the stack: nothing is allocated to follow it.
+    Alias(Name),
     Found(Found),
 }
 
@@ -53,14 +54,12 @@ impl Source<'_> {
         match subject {
             Subject::Apex | Subject::Branch => Found::Nodata,
             Subject::Namespace(namespace) if self.namespace_exists(namespace) => Found::Nodata,
+            Subject::PodNamespace(namespace) if self.has_pods(namespace) => Found::Nodata,
             Subject::Service(service) => {
                 let found = self.entry(service, |entry| self.of_entry(entry, service, way, reply));
                 match found {
                     Some(OfEntry::Found(found)) => found,
-                    Some(OfEntry::Alias(target)) => match Name::from_text(&target) {
-                        Ok(target) => self.alias(&target, way, reply),
-                        Err(_) => Found::Nothing,
-                    },
+                    Some(OfEntry::Alias(target)) => self.alias(&target, way, reply),
                     None => Found::Nothing,
                 }
             }
@@ -69,7 +68,10 @@ impl Source<'_> {
                 None => Found::Nothing,
             },
             Subject::NameServer => self.name_server(way.family, way.owner, reply),
-            Subject::Namespace(_) | Subject::Version | Subject::Unknown => Found::Nothing,
+            Subject::Namespace(_)
+            | Subject::PodNamespace(_)
+            | Subject::Version
+            | Subject::Unknown => Found::Nothing,
         }
     }
 
@@ -95,10 +97,10 @@ impl Source<'_> {
         let Some(service) = &entry.service else {
             return OfEntry::Found(Found::Nothing);
         };
-        if let Some(target) = &service.external_name {
-            // Nothing lies below an alias, and an address is no alias (KA-6).
-            return match asked.part {
-                Part::Whole if target.parse::<IpAddr>().is_err() => OfEntry::Alias(target.clone()),
+        if service.external_name.is_some() {
+            // Nothing lies below an alias.
+            return match (&entry.alias, asked.part) {
+                (Some(target), Part::Whole) => OfEntry::Alias(Name::clone(target)),
                 _ => OfEntry::Found(Found::Nothing),
             };
         }
@@ -173,15 +175,14 @@ impl Source<'_> {
         if let Subject::Service(asked) = subject
             && asked.part == Part::Whole
         {
-            let target = self.entry(asked, |entry| {
-                let name = entry.service.as_ref()?.external_name.as_deref()?;
-                let name = name.parse::<IpAddr>().is_err().then_some(name)?;
-                Name::from_text(name).ok()
-            });
-            if let Some(Some(target)) = target {
-                let (cname, ttl) = (RecordType::CNAME, self.answers.ttl);
+            let (cname, ttl) = (RecordType::CNAME, self.answers.ttl);
+            let written = self.entry(asked, |entry| {
+                let target = entry.alias.as_ref()?;
                 reply.push(Section::Answer, Owner::Query, cname, ttl, target.wire());
-                return Found::Answered;
+                Some(Found::Answered)
+            });
+            if let Some(Some(found)) = written {
+                return found;
             }
         }
         self.addresses(subject, zone, Family::None, reply)

@@ -124,9 +124,14 @@ impl Source<'_> {
         self.exposes(namespace) && self.index.has_namespace(namespace)
     }
 
+    /// Whether there are names of pods in this namespace.
+    fn has_pods(&self, namespace: &[u8]) -> bool {
+        self.answers.pods != Pods::Disabled && self.namespace_exists(namespace)
+    }
+
     /// The address that a pod's name stands for, if there is such a name (KD-1 … KD-3).
     fn pod(&self, namespace: &[u8], label: &[u8]) -> Option<IpAddr> {
-        if self.answers.pods == Pods::Disabled || !self.namespace_exists(namespace) {
+        if !self.has_pods(namespace) {
             return None;
         }
         let ip = pod_address(label)?;

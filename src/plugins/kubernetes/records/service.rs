@@ -5,7 +5,6 @@ use super::super::parse::{Part, ServiceName, Subject};
 use super::{Family, Found, Source, write_host, write_service};
 use crate::dns::reply::Rdata;
 use crate::dns::{Class, Owner, RecordType, Reply, Section, Zone};
-use std::net::IpAddr;
 
 /// Which of a service's addresses a name stands for.
 pub(super) enum Matching {
@@ -91,9 +90,9 @@ impl Source<'_> {
         let Some(service) = &entry.service else {
             return Found::Nothing;
         };
-        if let Some(target) = &service.external_name {
-            return match asked.part {
-                Part::Whole if target.parse::<IpAddr>().is_err() => Found::Nodata,
+        if service.external_name.is_some() {
+            return match (&entry.alias, asked.part) {
+                (Some(_), Part::Whole) => Found::Nodata,
                 _ => Found::Nothing,
             };
         }
