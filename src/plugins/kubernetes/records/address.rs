@@ -24,13 +24,6 @@ struct Way<'w> {
     zone_at: Option<usize>,
 }
 
-/// What a service has for a question.
-enum OfEntry {
-    /// On the stack: nothing is allocated to follow it.
-    Alias(Name),
-    Found(Found),
-}
-
 impl Source<'_> {
     /// Writes the addresses of `family` that a subject in `zone` has.
     pub(super) fn addresses(
@@ -56,11 +49,16 @@ impl Source<'_> {
             Subject::Namespace(namespace) if self.namespace_exists(namespace) => Found::Nodata,
             Subject::PodNamespace(namespace) if self.has_pods(namespace) => Found::Nodata,
             Subject::Service(service) => {
-                let found = self.entry(service, |entry| self.of_entry(entry, service, way, reply));
-                match found {
-                    Some(OfEntry::Found(found)) => found,
-                    Some(OfEntry::Alias(target)) => self.alias(&target, way, reply),
-                    None => Found::Nothing,
+                // On the stack: nothing is allocated to follow it.
+                let mut alias = None;
+                let found = self.entry(service, |entry| {
+                    alias = entry.alias.as_deref().cloned();
+                    self.of_entry(entry, service, way, reply)
+                });
+                match alias {
+                    // Nothing lies below an alias.
+                    Some(target) if service.part == Part::Whole => self.alias(&target, way, reply),
+                    _ => found.unwrap_or(Found::Nothing),
                 }
             }
             Subject::Pod { namespace, label } => match self.pod(namespace, label) {
@@ -87,29 +85,23 @@ impl Source<'_> {
         self.index.service(service.namespace, service.name, take)
     }
 
+    /// What a service that is no alias has.
     fn of_entry(
         &self,
         entry: &Entry,
         asked: &ServiceName<'_>,
         way: Way<'_>,
         reply: &mut Reply,
-    ) -> OfEntry {
-        let Some(service) = &entry.service else {
-            return OfEntry::Found(Found::Nothing);
+    ) -> Found {
+        let Some(service) = entry.service.as_ref().filter(|s| s.external_name.is_none()) else {
+            return Found::Nothing;
         };
-        if service.external_name.is_some() {
-            // Nothing lies below an alias.
-            return match (&entry.alias, asked.part) {
-                (Some(target), Part::Whole) => OfEntry::Alias(Name::clone(target)),
-                _ => OfEntry::Found(Found::Nothing),
-            };
-        }
-        OfEntry::Found(match self.matching(entry, asked) {
+        match self.matching(entry, asked) {
             Matching::Service => self.write(service.cluster_ips.iter().copied(), way, reply),
             Matching::Endpoints => self.write(self.endpoints(entry, asked).addresses(), way, reply),
             Matching::Nodata => Found::Nodata,
             Matching::Nothing => Found::Nothing,
-        })
+        }
     }
 
     fn write(
