@@ -211,23 +211,31 @@ fn append_answers(from: &Reply, to: &mut Reply) {
     let message = from.message();
     let spelled = |at: usize| Spelled::read(message, at).map(|(name, _)| name);
     let records = Records::at(message, from.records_offset(), [from.counts()[0], 0, 0]);
+    // The last alias's target, and where it stands in `to`: mostly the next owner.
+    let mut last: Option<(Spelled, usize)> = None;
     for record in records.map_while(Result::ok) {
         let Ok(owner) = spelled(record.start) else {
             return;
         };
-        let target;
-        let rdata = match record.rtype {
-            RecordType::A | RecordType::AAAA => &message[record.rdata],
-            RecordType::CNAME => match spelled(record.rdata.start) {
-                Ok(name) => {
-                    target = name;
-                    target.wire()
-                }
-                Err(_) => return,
-            },
-            _ => continue,
+        let owner = match &last {
+            Some((name, at)) if name.wire() == owner.wire() && *at < 0x4000 => Owner::At(*at),
+            _ => Owner::Wire(owner.wire()),
         };
-        let owner = Owner::Wire(owner.wire());
-        to.push(Section::Answer, owner, record.rtype, record.ttl, rdata);
+        let (rtype, ttl) = (record.rtype, record.ttl);
+        match rtype {
+            RecordType::A | RecordType::AAAA => {
+                to.push(Section::Answer, owner, rtype, ttl, &message[record.rdata]);
+            }
+            RecordType::CNAME => {
+                let Ok(target) = spelled(record.rdata.start) else {
+                    return;
+                };
+                if to.push(Section::Answer, owner, rtype, ttl, target.wire()) {
+                    let at = to.message().len() - target.wire().len();
+                    last = Some((target, at));
+                }
+            }
+            _ => {}
+        }
     }
 }
