@@ -219,7 +219,10 @@ impl Server {
         })
     }
 
-    fn open_at(&self, addr: SocketAddr, routes: &Arc<Routes>) -> io::Result<Sockets> {
+    fn open_at(&self, mut addr: SocketAddr, routes: &Arc<Routes>) -> io::Result<Sockets> {
+        if addr.port() == 0 {
+            addr.set_port(free_port(addr)?);
+        }
         let first = UdpSocket::bind(addr, UDP_LOOK)?;
         let local = first.local();
         let tcp = tcp_listener(local)?;
@@ -239,6 +242,12 @@ impl Server {
             tcp,
         })
     }
+}
+
+/// A port that nobody uses. Asked for a free port for a socket with SO_REUSEPORT, the kernel may
+/// give one that another such socket of the same user has.
+fn free_port(addr: SocketAddr) -> io::Result<u16> {
+    Ok(std::net::UdpSocket::bind(addr)?.local_addr()?.port())
 }
 
 /// The open sockets of a listening address before anything reads from them.
