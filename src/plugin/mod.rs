@@ -13,12 +13,14 @@ pub mod admin;
 pub mod chain;
 pub mod context;
 pub mod process;
+pub mod provided;
 pub mod setup;
 pub mod shared;
 
 pub use chain::{Chain, Flow, Pending};
 pub use context::{Client, Context, OwnedContext, Transport};
 pub use process::{Control, Process};
+pub use provided::Provided;
 pub use setup::{Block, Hooks, PluginEntry, Setup};
 
 use crate::dns::{Rcode, Reply};

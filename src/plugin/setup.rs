@@ -1,7 +1,7 @@
 //! Building a server block: what a directive's setup function is given, and what it leaves.
 
 use super::admin::Endpoint;
-use super::{Chain, Plugin, Process};
+use super::{Chain, Plugin, Process, Provided};
 use crate::corefile::keys::Key;
 use crate::corefile::{Directive, Error};
 use crate::dns::Zone;
@@ -76,6 +76,8 @@ pub struct Setup<'a> {
     pub plugins: &'a mut Vec<Arc<dyn Plugin>>,
     /// The block's chain, set when it is complete: for what looks at the other plugins later.
     pub chain: &'a Arc<OnceLock<Weak<Chain>>>,
+    /// What the block's plugins give each other.
+    pub provided: &'a Arc<Provided>,
     /// Names of all directives of the block, in table order.
     pub loaded: &'a [&'static str],
     /// The fingerprint of the Corefile that is being built, as the directives stand in it.

@@ -30,6 +30,7 @@ pub struct Rig {
     pub endpoints: Vec<Endpoint>,
     pub plugins: Vec<Arc<dyn Plugin>>,
     pub slot: Arc<OnceLock<Weak<Chain>>>,
+    pub provided: Arc<crate::plugin::Provided>,
 }
 
 impl Rig {
@@ -57,6 +58,7 @@ impl Rig {
             endpoints: Vec::new(),
             plugins: Vec::new(),
             slot: Arc::default(),
+            provided: Arc::default(),
         }
     }
 
@@ -95,6 +97,7 @@ impl Rig {
                 endpoints: &mut self.endpoints,
                 plugins: &mut self.plugins,
                 chain: &self.slot,
+                provided: &self.provided,
                 loaded: &loaded,
                 fingerprint: &fingerprint,
             };

@@ -7,7 +7,7 @@ use crate::dns::Zone;
 use crate::metrics::QueryMetrics;
 use crate::plugin::admin::Endpoint;
 use crate::plugin::chain::Resolve;
-use crate::plugin::{Block, Chain, Hooks, PluginEntry, Process, Setup};
+use crate::plugin::{Block, Chain, Hooks, PluginEntry, Process, Provided, Setup};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -44,6 +44,7 @@ struct Draft<'c> {
     loaded: Vec<&'static str>,
     plugins: Vec<Arc<dyn crate::plugin::Plugin>>,
     chain: Arc<OnceLock<Weak<Chain>>>,
+    provided: Arc<Provided>,
 }
 
 impl Configuration {
@@ -85,6 +86,7 @@ impl Configuration {
                     endpoints: &mut endpoints,
                     plugins: &mut draft.plugins,
                     chain: &draft.chain,
+                    provided: &draft.provided,
                     loaded: &draft.loaded,
                     fingerprint: &fingerprint,
                 };
@@ -161,6 +163,7 @@ fn draft<'c>(
         loaded: loaded.map(|entry| entry.name).collect(),
         plugins: Vec::new(),
         chain: Arc::default(),
+        provided: Arc::default(),
     };
     // Labels of metrics need it during setup; `bind` comes early in the table and changes it.
     draft.block.server = server_label(&draft.block);

@@ -101,6 +101,7 @@ impl Builder {
         loaded.extend(entries.iter().map(|entry| entry.name));
         let (mut hooks, mut endpoints, mut plugins) = (Hooks::default(), Vec::new(), self.front);
         let chain = Arc::new(OnceLock::new());
+        let provided = Arc::default();
         for entry in entries {
             let own: Vec<_> = all
                 .iter()
@@ -115,6 +116,7 @@ impl Builder {
                 endpoints: &mut endpoints,
                 plugins: &mut plugins,
                 chain: &chain,
+                provided: &provided,
                 loaded: &loaded,
                 fingerprint: "",
             })?;

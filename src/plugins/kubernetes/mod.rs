@@ -50,11 +50,24 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         .hooks
         .start
         .push(Hooks::hook(move || wait_for_sync(waited, patience)));
+    setup.provided.provide(Arc::new(Provided {
+        index: Arc::clone(&cluster.index),
+        answers: config.answers.clone(),
+    }));
     setup.add(Kubernetes {
         answers: config.answers,
         cluster,
     });
     Ok(())
+}
+
+/// What other plugins of the block get to know of the cluster ([`crate::plugin::Provided`]).
+#[derive(Debug)]
+pub struct Provided {
+    /// The live index.
+    pub index: Arc<Index>,
+    /// What this occurrence of the plugin answers.
+    pub answers: Answers,
 }
 
 /// An index and what keeps it current.

@@ -84,6 +84,8 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
     /// `ports`.
     pub ports: Vec<Port>,
+    /// The label `multicluster.kubernetes.io/source-cluster` in lower case, for slices of imports.
+    pub cluster: Option<Box<str>>,
     /// The annotation `endpoints.kubernetes.io/last-change-trigger-time`, in Unix nanoseconds.
     pub triggered: Option<u64>,
 }

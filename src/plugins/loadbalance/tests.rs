@@ -478,6 +478,7 @@ async fn set_up(texts: &[&str]) -> Result<usize, String> {
     let (process, _) = Process::new(tokio::runtime::Handle::current(), 1);
     let mut plugins = Vec::new();
     setup(&mut Setup {
+        provided: &Arc::default(),
         directives: &directives,
         block: &mut Block {
             zones: vec![Zone::root()],

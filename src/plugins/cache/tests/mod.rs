@@ -240,6 +240,7 @@ impl World {
         };
         let mut plugins: Vec<Arc<dyn Plugin>> = Vec::new();
         setup(&mut Setup {
+            provided: &Arc::default(),
             directives: &[directive(text)],
             block: &mut block,
             process: &process,

@@ -35,6 +35,7 @@ pub struct Index {
     counts: [AtomicI64; 4],
     writer: Mutex<Writer>,
     naming: Naming,
+    changes: tokio::sync::watch::Sender<u64>,
 }
 
 /// What an address leads to.
@@ -57,6 +58,7 @@ impl Index {
             counts: Default::default(),
             writer: Mutex::default(),
             naming,
+            changes: tokio::sync::watch::Sender::new(0),
         }
     }
 
@@ -123,6 +125,21 @@ impl Index {
         let hash = self.pod_hash(ip, namespace);
         let is = |pod: &(IpAddr, Box<str>)| pod.0 == ip && pod.1.as_bytes() == namespace;
         self.pods.get(hash, is, |_| ()).is_some()
+    }
+
+    /// Calls `f` for every service, and every name that only endpoint slices know, in no order.
+    pub fn entries(&self, mut f: impl FnMut(&Entry)) {
+        self.services.for_each(|entry| f(entry));
+    }
+
+    /// Every namespace, in no order.
+    pub fn namespaces(&self, mut f: impl FnMut(&str)) {
+        self.namespaces.for_each(|name| f(name));
+    }
+
+    /// Counts every change that answers depend on; a receiver wakes when there was one.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn address_hash(&self, ip: IpAddr) -> u64 {

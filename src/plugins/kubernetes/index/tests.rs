@@ -82,6 +82,7 @@ fn object(kind: Kind) -> BoxedStrategy<Object> {
             (0..3usize, endpoints, 0..2usize)
                 .prop_map(move |(service, endpoints, count)| {
                     Object::EndpointSlice(EndpointSlice {
+                        cluster: None,
                         service: NAMES[service].into(),
                         endpoints,
                         ports: ports(count),
@@ -308,6 +309,7 @@ fn what_does_not_change_an_answer_leaves_the_serial() {
     assert!(index.serial() >= first);
     let slice = |ip: u8, triggered: Option<u64>| {
         Object::EndpointSlice(EndpointSlice {
+            cluster: None,
             service: "a".into(),
             endpoints: vec![Address {
                 ip: address(ip),

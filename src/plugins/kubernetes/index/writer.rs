@@ -1,6 +1,6 @@
 //! What sources tell the index: each event changes the entries, addresses and pods that it concerns.
 
-use super::super::object::{EndpointSlice, Key, Kind, Object, Service, Sink};
+use super::super::object::{EndpointSlice, Key, Kind, Object, Pod, Service, Sink};
 use super::{Address, Entry, Index};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -27,6 +27,7 @@ impl Index {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         self.serial.store(now.as_secs(), Relaxed);
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Replaces an entry, and the addresses that led to it.
@@ -223,6 +224,43 @@ impl Index {
             Kind::Pod => keys.extend(writer.pods.keys().cloned()),
         }
         keys
+    }
+}
+
+impl Index {
+    /// Calls `each` for every object of `kind` as sources gave it, in no order: what DNS does not
+    /// need is not there.
+    pub fn export(&self, kind: Kind, each: &mut dyn FnMut(Key, Object)) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            Kind::Namespace => self.namespaces.for_each(|name| {
+                let namespace = Box::default();
+                let name = name.clone();
+                each(Key { namespace, name }, Object::Namespace);
+            }),
+            Kind::Service => self.services.for_each(|entry| {
+                if let Some(service) = &entry.service {
+                    each(
+                        Key::clone(&entry.key),
+                        Object::Service(Service::clone(service)),
+                    );
+                }
+            }),
+            Kind::EndpointSlice => self.services.for_each(|entry| {
+                for (name, slice) in &entry.slices {
+                    let namespace = entry.key.namespace.clone();
+                    let name = name.clone();
+                    let slice = Object::EndpointSlice(EndpointSlice::clone(slice));
+                    each(Key { namespace, name }, slice);
+                }
+            }),
+            Kind::Pod => {
+                for (key, &ip) in &writer.pods {
+                    let (ip, deleted) = (Some(ip), false);
+                    each(key.clone(), Object::Pod(Pod { ip, deleted }));
+                }
+            }
+        }
     }
 }
 

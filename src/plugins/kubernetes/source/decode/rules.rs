@@ -120,6 +120,7 @@ impl EndpointParts<'_> {
 /// An endpoint slice.
 pub(super) fn slice(meta: &Meta<'_>, endpoints: Vec<Endpoint>, ports: Vec<Port>) -> Object {
     Object::EndpointSlice(EndpointSlice {
+        cluster: None,
         service: (*meta.service).into(),
         endpoints,
         ports,

@@ -199,6 +199,7 @@ fn endpoint_slices() {
             "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {}],
         })),
         EndpointSlice {
+            cluster: None,
             service: "web".into(),
             endpoints: vec![
                 endpoint("10.1.0.1"),

@@ -71,6 +71,7 @@ fn add(slices: &mut Vec<(Key, EndpointSlice)>, first: usize, service: &Manifest,
                 name: format!("{name}-pods-{}", slices.len() - first).into(),
             };
             let slice = EndpointSlice {
+                cluster: None,
                 service: name.clone(),
                 endpoints: endpoints.collect(),
                 ports,
