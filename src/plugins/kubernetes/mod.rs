@@ -14,7 +14,7 @@ use crate::dns::{
 };
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use config::{Answers, Config};
-use index::{Index, Naming};
+use index::{Index, Naming, Programming};
 use object::{Kind, Sink};
 use records::{Found, Source};
 use source::Running;
@@ -32,6 +32,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     config.answers.local = local_addresses(&setup.block.bind);
     // The same objects are watched once, however many blocks and configurations look at them.
     let naming = Naming {
+        zonal: false,
         endpoint_pod_names: config.endpoint_pod_names,
     };
     let identity = format!("{:?} {naming:?}", config.settings);
@@ -39,6 +40,9 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         index: Arc::new(Index::new(&config.kinds(), naming)),
         running: Mutex::new(None),
     });
+    cluster
+        .index
+        .observe(Programming::new(&setup.process.metrics));
     if !setup.process.check_only {
         cluster
             .start(&config, setup.process)
@@ -157,6 +161,7 @@ impl Plugin for Kubernetes {
         let source = Source {
             index: &self.cluster.index,
             answers: &self.answers,
+            limit: cx.reply_limit(),
         };
         let zone_at = name.label_count() - zone.label_count();
         let found = source.answer(name, qtype, zone, reply);

@@ -5,7 +5,7 @@
 use super::super::object::{
     Endpoint as Address, EndpointSlice, Key, Kind, Object, Pod, Port, Service, Sink,
 };
-use super::{Index, Naming, host_of};
+use super::{HostName, Index, Naming};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -155,26 +155,26 @@ impl Model {
     }
 
     /// The slices of a service, by name.
-    fn slices(&self, key: &Key) -> Vec<&EndpointSlice> {
+    fn slices(&self, key: &Key) -> Vec<(&Box<str>, &EndpointSlice)> {
         let mut slices = Vec::new();
         for ((_, at), object) in &self.objects {
             if let Object::EndpointSlice(slice) = object
                 && (&at.namespace, &slice.service) == (&key.namespace, &key.name)
             {
-                slices.push(slice);
+                slices.push((&at.name, slice));
             }
         }
         slices
     }
 
-    /// (host, slice, address) of every endpoint of a service, sorted.
-    fn endpoints(&self, key: &Key) -> Vec<(String, u32, IpAddr)> {
+    /// (address, slice, host) of every endpoint of a service, sorted.
+    fn endpoints(&self, key: &Key) -> Vec<(IpAddr, Box<str>, String)> {
         let mut endpoints = Vec::new();
-        for (at, slice) in self.slices(key).into_iter().enumerate() {
+        for (name, slice) in self.slices(key) {
             for endpoint in &slice.endpoints {
-                let host = endpoint.hostname.as_deref();
-                let host = host.map_or_else(|| host_of(endpoint.ip), str::to_owned);
-                endpoints.push((host, at as u32, endpoint.ip));
+                let host = endpoint.hostname.as_deref().map(str::to_owned);
+                let host = host.unwrap_or_else(|| HostName::of_address(endpoint.ip).to_string());
+                endpoints.push((endpoint.ip, name.clone(), host));
             }
         }
         endpoints.sort();
@@ -191,6 +191,16 @@ fn services() -> impl Iterator<Item = Key> {
     })
 }
 
+/// An object with its endpoints in the index's order.
+fn sorted(mut object: Object) -> Object {
+    if let Object::EndpointSlice(slice) = &mut object {
+        slice
+            .endpoints
+            .sort_by(|a, b| (a.ip, &a.hostname).cmp(&(b.ip, &b.hostname)));
+    }
+    object
+}
+
 fn check(index: &Index, model: &Model) {
     assert_eq!(
         index.is_synced(),
@@ -199,6 +209,23 @@ fn check(index: &Index, model: &Model) {
     for kind in KINDS {
         let count = model.objects.keys().filter(|(of, _)| *of == kind).count();
         assert_eq!(index.count(kind), count as i64, "{kind:?}");
+    }
+    for kind in KINDS {
+        let mut found = Vec::new();
+        index.export(kind, &mut |key, object| found.push((key, sorted(object))));
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let known = model.objects.iter().filter(|((of, _), _)| *of == kind);
+        let known = known.map(|((_, key), object)| match object {
+            Object::Pod(pod) => {
+                let name = HostName::of_address(pod.ip.unwrap()).to_string().into();
+                let namespace = key.namespace.clone();
+                (Key { namespace, name }, object.clone())
+            }
+            object => (key.clone(), sorted(object.clone())),
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, known);
     }
     for name in NAMESPACES {
         let key = Key {
@@ -212,24 +239,26 @@ fn check(index: &Index, model: &Model) {
         let (service, slices) = (model.service(&key), model.slices(&key));
         let known = service.is_some() || !slices.is_empty() && !key.name.is_empty();
         let found = index.service(key.namespace.as_bytes(), key.name.as_bytes(), |entry| {
-            assert_eq!(entry.service.as_deref(), service, "{key:?}");
-            let of_entry: Vec<_> = entry.slices.iter().map(|(_, slice)| &**slice).collect();
-            assert_eq!(of_entry, slices, "{key:?}");
             let endpoints = entry.endpoints.iter();
             let found: Vec<_> = endpoints
-                .map(|e| (e.host.to_string(), e.slice, e.ip))
+                .map(|e| {
+                    (
+                        e.ip,
+                        entry.slice(e).unwrap().name.clone(),
+                        e.host().to_string(),
+                    )
+                })
                 .collect();
-            assert_eq!(found, model.endpoints(&key), "{key:?}");
-            for (at, endpoint) in entry.endpoints.iter().enumerate() {
-                let twin = entry.endpoints[..at]
-                    .iter()
-                    .rposition(|e| e.ip == endpoint.ip);
-                assert_eq!(endpoint.twin, twin.map(|twin| twin as u32));
-            }
+            assert!(found.is_sorted_by_key(|found| found.0));
+            let mut sorted = found.clone();
+            sorted.sort();
+            assert_eq!(sorted, model.endpoints(&key), "{key:?}");
             for host in ["h", "g", "10-0-0-1", "nosuch"] {
-                let hosts = &entry.endpoints[entry.hosts(host.as_bytes())];
-                let count = found.iter().filter(|(of, ..)| of == host).count();
-                assert!(hosts.len() == count && hosts.iter().all(|e| &*e.host == host));
+                let hosts = entry.hosts(b"", host.as_bytes());
+                let count = found.iter().filter(|(.., of)| of == host).count();
+                assert_eq!(hosts.len(), count, "{host}");
+                let mut hosts = hosts.map(|at| entry.in_host_order(at));
+                assert!(hosts.all(|endpoint| *endpoint.host() == *host));
             }
         });
         assert_eq!(found.is_some(), known, "{key:?}");
@@ -242,7 +271,7 @@ fn check(index: &Index, model: &Model) {
             let of_service = model
                 .service(key)
                 .is_some_and(|s| s.cluster_ips.contains(&ip));
-            of_service || model.endpoints(key).iter().any(|endpoint| endpoint.2 == ip)
+            of_service || model.endpoints(key).iter().any(|endpoint| endpoint.0 == ip)
         });
         wanted.sort();
         assert_eq!(found, wanted, "{ip}");
