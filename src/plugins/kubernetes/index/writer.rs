@@ -70,13 +70,12 @@ impl Index {
             rows.retain(|entry| entry.key != key);
             rows.extend(new);
         });
-        let is_in = |all: &[IpAddr], ip| all.binary_search(ip).is_ok();
-        for &ip in before.iter().filter(|ip| !is_in(&after, ip)) {
+        for ip in only_in_first(&before, &after) {
             self.addresses.edit(self.address_hash(ip), |rows| {
                 rows.retain(|known| *known != key);
             });
         }
-        for &ip in after.iter().filter(|ip| !is_in(&before, ip)) {
+        for ip in only_in_first(&after, &before) {
             self.addresses.edit(self.address_hash(ip), |rows| {
                 let at = rows.partition_point(|known| *known < key);
                 rows.insert(at, Arc::clone(&key));
@@ -316,4 +315,14 @@ impl Sink for Index {
         }
         self.synced[kind as usize].store(true, Relaxed);
     }
+}
+
+/// What the first of two sorted sets has and the second has not.
+fn only_in_first(first: &[IpAddr], second: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    let mut rest = second.iter().peekable();
+    let only = move |ip: &&IpAddr| {
+        while rest.next_if(|other| *other < *ip).is_some() {}
+        rest.peek() != Some(ip)
+    };
+    first.iter().filter(only).copied()
 }
