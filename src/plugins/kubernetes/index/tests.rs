@@ -5,7 +5,7 @@
 use super::super::object::{
     Endpoint as Address, EndpointSlice, Key, Kind, Object, Pod, Port, Service, Sink,
 };
-use super::{HostName, Index, Naming};
+use super::{HostName, Index, Naming, Programming};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -356,4 +356,53 @@ fn what_does_not_change_an_answer_leaves_the_serial() {
     assert_eq!(index.serial(), 1);
     index.set(key("s"), slice(2, Some(5)));
     assert!(index.serial() >= first);
+}
+
+#[test]
+fn news_of_endpoints_are_timed_and_lists_are_not() {
+    let metrics = crate::metrics::Registry::new(1);
+    let index = Index::new(&KINDS, Naming::default());
+    index.observe(Programming::new(&metrics));
+    let key = |name: &str| Key {
+        namespace: "red".into(),
+        name: name.into(),
+    };
+    let service = |headless| {
+        Object::Service(Service {
+            headless,
+            ..Service::default()
+        })
+    };
+    let slice = |service: &str, triggered| {
+        Object::EndpointSlice(EndpointSlice {
+            service: service.into(),
+            triggered,
+            ..EndpointSlice::default()
+        })
+    };
+    let counts = || {
+        let text = crate::metrics::exposition(&metrics, crate::metrics::Format::Classic);
+        ["cluster_ip", "headless_with_selector"].map(|kind| {
+            let name = "coredns_kubernetes_dns_programming_duration_seconds_count";
+            let line = format!("{name}{{service_kind=\"{kind}\"}} ");
+            let count = text.lines().find_map(|text| text.strip_prefix(&line));
+            count.map_or(0, |count| count.parse::<u32>().unwrap())
+        })
+    };
+    index.set(key("a"), service(false));
+    index.set(key("b"), service(true));
+    index.list_start(Kind::EndpointSlice);
+    index.set(key("a-1"), slice("a", Some(1)));
+    index.list_end(Kind::EndpointSlice);
+    // Of a service that is not known, without a time, without a later one.
+    index.set(key("c-1"), slice("c", Some(1)));
+    index.set(key("b-1"), slice("b", None));
+    index.set(key("a-1"), slice("a", Some(1)));
+    assert_eq!(counts(), [0, 0]);
+    index.set(key("a-1"), slice("a", Some(2)));
+    index.set(key("b-1"), slice("b", Some(u64::MAX)));
+    index.set(key("b-2"), slice("b", Some(3)));
+    assert_eq!(counts(), [1, 2]);
+    index.delete(Kind::EndpointSlice, &key("b-2"));
+    assert_eq!(counts(), [1, 2]);
 }
