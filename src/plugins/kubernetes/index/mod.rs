@@ -8,6 +8,7 @@ mod service;
 mod table;
 #[cfg(test)]
 mod tests;
+mod visibility;
 mod writer;
 
 pub use service::{Endpoint, Entry, Naming, host_of};

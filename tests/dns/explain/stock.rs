@@ -1,0 +1,61 @@
+//! The real binary with the Corefile of kubeadm, as it is.
+
+use super::{explain, stable};
+use crate::stock::Stock;
+use crate::support::client::{ask, question};
+use crate::support::http::get;
+use crate::support::process::{Portolan, free_port};
+use portolan::dns::RecordType;
+use std::net::SocketAddr;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stock_corefile_explains() {
+    let stock = Stock::start("kubeadm-1.33.Corefile").await;
+    let port = stock.ports.health;
+    let text = |parameters: &str| {
+        let said = explain(port, parameters, "*/*");
+        assert_eq!(said.status, 200, "{}", said.body);
+        stable(&said.body).replace(&stock.ports.dns.to_string(), "PORT")
+    };
+    insta::assert_snapshot!(text("name=web.default.svc.cluster.local&client=10.244.1.5"), @"");
+    insta::assert_snapshot!(text("name=www.example.org"), @"");
+    // Where the cluster's state is to be seen besides.
+    let metrics = get(stock.ports.metrics, "/metrics", "*/*").unwrap().body;
+    let value = |series: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series));
+        let line = line.unwrap_or_else(|| panic!("no {series}"));
+        line.trim().parse().unwrap()
+    };
+    assert_eq!(value("portolan_kubernetes_synced "), 1.0);
+    assert!((0.0..600.0).contains(&value("portolan_kubernetes_index_age_seconds ")));
+    assert_eq!(value("portolan_kubernetes_objects{kind=\"Service\"} "), 2.0);
+    for kind in ["Namespace", "Service", "EndpointSlice"] {
+        let bytes = value(&format!(
+            "portolan_kubernetes_index_bytes{{kind=\"{kind}\"}} "
+        ));
+        assert!((20.0..20_000.0).contains(&bytes), "{kind}: {bytes}");
+    }
+}
+
+/// What is explained is no client's query: it is not logged.
+#[test]
+fn an_explanation_is_not_logged() {
+    let [dns, health] = [(); 2].map(|()| free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("Corefile");
+    let text =
+        format!(".:{dns} {{\nbind 127.0.0.1\nhealth 127.0.0.1:{health}\nlog\nerrors\nwhoami\n}}\n");
+    std::fs::write(&conf, text).unwrap();
+    let mut server = Portolan::start(&[], &conf, &[]);
+    server.wait_for("Portolan-");
+    assert_eq!(explain(health, "name=explained.example", "*/*").status, 200);
+    let addr = SocketAddr::from(([127, 0, 0, 1], dns));
+    ask(addr, &question("asked.example.", RecordType::A));
+    server.wait_for("asked.example.");
+    assert_eq!(
+        server.count("explained.example."),
+        0,
+        "{:#?}",
+        server.printed()
+    );
+}
