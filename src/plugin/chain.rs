@@ -82,7 +82,11 @@ impl Chain {
         let mut position = from;
         let mut outcome = loop {
             let Some(plugin) = self.plugins.get(position) else {
-                break self.no_next();
+                let outcome = self.no_next();
+                if let Some(trace) = cx.trace {
+                    trace.end(cx, &outcome, reply);
+                }
+                break outcome;
             };
             cx.position = position;
             let step = plugin.query(cx, reply);

@@ -96,6 +96,12 @@ impl Trace {
         self.add(name(cx), cx.depth, kind, text);
     }
 
+    /// Adds that no plugin decided the query.
+    #[cold]
+    pub(super) fn end(&self, cx: &Context<'_>, outcome: &Outcome, reply: &Reply) {
+        self.add("server", cx.depth, Kind::Decided, decision(outcome, reply));
+    }
+
     /// Adds how the waiting ended.
     #[cold]
     pub(super) fn waited(&self, cx: &Context<'_>, outcome: &Outcome, reply: &Reply) {

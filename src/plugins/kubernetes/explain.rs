@@ -10,8 +10,15 @@ use crate::plugin::Context;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// Most slices of a service, addresses of a slice and services of an address that are named.
+/// Most slices of a service, addresses of a slice, services of an address, and aliases that are named.
 const NAMED: usize = 10;
+
+const KINDS: [Kind; 4] = [
+    Kind::Namespace,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Pod,
+];
 
 /// Leaves the remarks on a question that came to `found`. Where a service has endpoints it looks at
 /// every slice of the cluster once.
@@ -19,30 +26,24 @@ const NAMED: usize = 10;
 pub(super) fn remarks(source: &Source<'_>, cx: &Context<'_>, zone: &Zone, found: Found) {
     let name = cx.query.name();
     let index = source.index;
-    let known = [
-        Kind::Namespace,
-        Kind::Service,
-        Kind::EndpointSlice,
-        Kind::Pod,
-    ]
-    .map(|kind| index.count(kind));
-    let [namespaces, services, slices, pods] = known;
-    let synced = if index.is_synced() {
-        "synced"
-    } else {
-        "not synced yet"
-    };
-    let zone_text = zone.text();
     cx.note(|| {
+        let synced = if index.is_synced() {
+            "synced"
+        } else {
+            "not synced yet"
+        };
+        let counts = KINDS.map(|kind| format!("{kind:?} {}", index.count(kind)));
         format!(
-            "zone {zone_text}, index {synced}: {namespaces} Namespaces, {services} Services, {slices} EndpointSlices, {pods} Pods"
+            "zone {}, index {synced}: {}",
+            zone.text(),
+            counts.join(", ")
         )
     });
-    let told = Told { source, cx };
+    let told = Told { source, cx, zone };
     if zone.is_reverse() && name.label_count() > zone.label_count() {
         told.reverse(name);
     } else {
-        told.subject(&Subject::read(name, zone.label_count()), found);
+        told.subject(&Subject::read(name, zone.label_count()), found, 0);
     }
     told.conclusion(found);
 }
@@ -50,6 +51,7 @@ pub(super) fn remarks(source: &Source<'_>, cx: &Context<'_>, zone: &Zone, found:
 struct Told<'t> {
     source: &'t Source<'t>,
     cx: &'t Context<'t>,
+    zone: &'t Zone,
 }
 
 impl Told<'_> {
@@ -57,7 +59,8 @@ impl Told<'_> {
         self.cx.note(|| text);
     }
 
-    fn subject(&self, subject: &Subject<'_>, found: Found) {
+    /// `aliases` of the zone have led to it.
+    fn subject(&self, subject: &Subject<'_>, found: Found, aliases: usize) {
         match subject {
             Subject::Apex => self.note("read as the zone itself".into()),
             Subject::Branch => self.note("read as a branch of the zone (svc, pod)".into()),
@@ -78,7 +81,7 @@ impl Told<'_> {
                 self.namespace(namespace);
             }
             Subject::Pod { namespace, label } => self.pod(namespace, label),
-            Subject::Service(asked) => self.service(asked, found),
+            Subject::Service(asked) => self.service(asked, found, aliases),
         }
     }
 
@@ -136,7 +139,7 @@ impl Told<'_> {
         }
     }
 
-    fn service(&self, asked: &ServiceName<'_>, found: Found) {
+    fn service(&self, asked: &ServiceName<'_>, found: Found, aliases: usize) {
         let (namespace, name) = (text(asked.namespace), text(asked.name));
         let of = match asked.part {
             Part::Whole => String::new(),
@@ -147,13 +150,22 @@ impl Told<'_> {
         };
         self.note(format!("read as {of}service {namespace}/{name}"));
         self.namespace(asked.namespace);
+        if !self.source.exposes(asked.namespace) {
+            return;
+        }
         let objects = Objects::of(self.source.index, asked);
         let Some(service) = &objects.service else {
             self.note(format!("Service {namespace}/{name}: not known"));
             return self.slices(&objects);
         };
         self.note(format!("Service {namespace}/{name}: {}", describe(service)));
-        if service.external_name.is_some() {
+        if let Some(target) = &service.external_name {
+            let target = Name::from_text(target).ok();
+            let inside = target.filter(|target| self.zone.contains(target));
+            if let (Some(target), true) = (inside, aliases < NAMED) {
+                let subject = Subject::read(&target, self.zone.label_count());
+                self.subject(&subject, found, aliases + 1);
+            }
             return;
         }
         let by_endpoints = service.headless || matches!(asked.part, Part::Endpoint(_));
@@ -240,9 +252,7 @@ impl Told<'_> {
                 self.note("the name does not exist: it falls through".into());
             }
             Found::Nothing if self.source.index.is_synced() => {
-                self.note(format!(
-                    "the name has no {qtype} records and does not exist (NXDOMAIN)"
-                ));
+                self.note("the name does not exist (NXDOMAIN)".into());
             }
             Found::Nothing => {
                 self.note(

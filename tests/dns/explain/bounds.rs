@@ -80,7 +80,7 @@ async fn so_many_a_second() {
     let port = server.health;
     // Far more than any machine can be given time for.
     let mut refused = 0;
-    for _ in 0..200 {
+    for _ in 0..2_000 {
         let said = get(port, "/explain?name=a", "*/*").unwrap();
         match said.status {
             200 => {}
@@ -175,15 +175,35 @@ async fn several_blocks_and_listeners() {
     let www = shown(&format!(
         "name=www.example.org&listener=dns://127.0.0.1:{one}"
     ));
-    insta::assert_snapshot!(www, @"");
+    insta::assert_snapshot!(www, @r#"
+    question: www.example.org. IN A from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:ONE
+    other listener: dns://127.0.0.1:TWO (ask it with listener=dns://127.0.0.1:TWO)
+    server block: dns://127.0.0.1:ONE for example.org. cluster.local.
+    because: example.org. is the longest zone here that holds the name
+    other zone here: .
+    "#);
     let ds = shown(&format!(
         "name=www.example.org&type=DS&listener=dns://127.0.0.1:{one}"
     ));
-    insta::assert_snapshot!(ds, @"");
+    insta::assert_snapshot!(ds, @r#"
+    question: www.example.org. IN DS from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:ONE
+    other listener: dns://127.0.0.1:TWO (ask it with listener=dns://127.0.0.1:TWO)
+    server block: dns://127.0.0.1:ONE for example.org. cluster.local.
+    because: example.org. is the shortest zone here that holds the name (DS: the parent's side)
+    other zone here: .
+    "#);
     let none = shown(&format!(
         "name=www.example.org&listener=dns://127.0.0.1:{two}"
     ));
-    insta::assert_snapshot!(none, @"");
+    insta::assert_snapshot!(none, @r#"
+    question: www.example.org. IN A from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:TWO
+    other listener: dns://127.0.0.1:ONE (ask it with listener=dns://127.0.0.1:ONE)
+    because: no zone here holds the name: REFUSED
+    other zone here: example.net.
+    "#);
     // Only on the address of health.
     assert_eq!(get(metrics, "/explain?name=a", "*/*").unwrap().status, 404);
     // Without a health it is where the metrics are, and it knows the new configuration.

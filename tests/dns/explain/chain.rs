@@ -28,7 +28,31 @@ async fn an_upstream_and_the_cache() {
     ))
     .await;
     let parameters = "name=www.example.org&type=a&client=10.0.0.9";
-    insta::assert_snapshot!(server.text(parameters), @"");
+    insta::assert_snapshot!(server.text(parameters), @r#"
+    question: www.example.org. IN A from 10.0.0.9 over udp
+    listener: dns://127.0.0.1:PORT
+    server block: dns://127.0.0.1:PORT for .
+    because: . is the longest zone here that holds the name
+
+    steps:
+      prometheus: passed on
+      errors: passed on
+      log: passed on
+      loadbalance: passed on
+      cache: miss: it has no answer to this question
+      cache: passed on
+      forward: waits for an answer
+      forward: forwards . to 127.0.0.1:PORT (up)
+      forward: upstream 127.0.0.1:PORT answered NOERROR after T
+      forward: answered NOERROR (answer 1, authority 0, additional 0)
+      cache: stored for 30 s
+      cache on the way out: changed the reply: records (their order or their TTLs)
+
+    reply after T:
+      status: NOERROR, flags: qr rd ra
+      answer:
+        www.example.org. 30 IN A 192.0.2.1
+    "#);
     let again = server.text(parameters);
     assert!(
         again.contains("\n  cache: hit: NOERROR stored 0 s ago, good for 30 s more\n"),
@@ -74,9 +98,54 @@ async fn hosts_and_templates() {
         }",
     )
     .await;
-    insta::assert_snapshot!(server.text("name=a.example"), @"");
-    insta::assert_snapshot!(server.text("name=ip-9.example"), @"");
-    insta::assert_snapshot!(server.text("name=b.example"), @"");
+    insta::assert_snapshot!(server.text("name=a.example"), @r#"
+    question: a.example. IN A from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:PORT
+    server block: dns://127.0.0.1:PORT for .
+    because: . is the longest zone here that holds the name
+
+    steps:
+      template: passed on
+      hosts: the Corefile has: 192.0.2.7 a.example.
+      hosts: the Corefile has: 192.0.2.8 a.example.
+      hosts: answered NOERROR (answer 2, authority 0, additional 0)
+
+    reply after T:
+      status: NOERROR, flags: qr aa rd
+      answer:
+        a.example. 3600 IN A 192.0.2.7
+        a.example. 3600 IN A 192.0.2.8
+    "#);
+    insta::assert_snapshot!(server.text("name=ip-9.example"), @r#"
+    question: ip-9.example. IN A from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:PORT
+    server block: dns://127.0.0.1:PORT for .
+    because: . is the longest zone here that holds the name
+
+    steps:
+      template: template 1: zone example., matched by ^ip-(?P<n>[0-9]+)[.]example[.]$
+      template: answered NOERROR (answer 1, authority 0, additional 0)
+
+    reply after T:
+      status: NOERROR, flags: qr aa rd
+      answer:
+        ip-9.example. 60 IN A 192.0.2.9
+    "#);
+    insta::assert_snapshot!(server.text("name=b.example"), @r#"
+    question: b.example. IN A from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:PORT
+    server block: dns://127.0.0.1:PORT for .
+    because: . is the longest zone here that holds the name
+
+    steps:
+      template: passed on
+      hosts: no entry for the name
+      hosts: passed on
+      server: ended the query with SERVFAIL: plugin/hosts: no next plugin found
+
+    reply after T:
+      status: SERVFAIL, flags: qr rd
+    "#);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

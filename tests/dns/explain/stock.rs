@@ -17,8 +17,57 @@ async fn the_stock_corefile_explains() {
         assert_eq!(said.status, 200, "{}", said.body);
         stable(&said.body).replace(&stock.ports.dns.to_string(), "PORT")
     };
-    insta::assert_snapshot!(text("name=web.default.svc.cluster.local&client=10.244.1.5"), @"");
-    insta::assert_snapshot!(text("name=www.example.org"), @"");
+    insta::assert_snapshot!(text("name=web.default.svc.cluster.local&client=10.244.1.5"), @r#"
+    question: web.default.svc.cluster.local. IN A from 10.244.1.5 over udp
+    listener: dns://127.0.0.1:PORT
+    server block: dns://127.0.0.1:PORT for .
+    because: . is the longest zone here that holds the name
+
+    steps:
+      prometheus: passed on
+      errors: passed on
+      loadbalance: passed on
+      cache: miss: it has no answer to this question
+      cache: passed on
+      kubernetes: zone cluster.local., index synced: Namespace 2, Service 2, EndpointSlice 2, Pod 0
+      kubernetes: read as service default/web
+      kubernetes: Namespace default: known
+      kubernetes: Service default/web: cluster IPs 10.96.0.10; ports http 80/tcp
+      kubernetes: answered NOERROR (answer 1, authority 0, additional 0)
+      cache: not stored: made from the cluster's index
+
+    reply after T:
+      status: NOERROR, flags: qr aa rd
+      answer:
+        web.default.svc.cluster.local. 30 IN A 10.96.0.10
+    "#);
+    insta::assert_snapshot!(text("name=www.example.org"), @r#"
+    question: www.example.org. IN A from 127.0.0.1 over udp
+    listener: dns://127.0.0.1:PORT
+    server block: dns://127.0.0.1:PORT for .
+    because: . is the longest zone here that holds the name
+
+    steps:
+      prometheus: passed on
+      errors: passed on
+      loadbalance: passed on
+      cache: miss: it has no answer to this question
+      cache: passed on
+      kubernetes: the name is in none of its zones
+      kubernetes: passed on
+      loop: passed on
+      forward: waits for an answer
+      forward: forwards . to 127.0.0.1:PORT (up)
+      forward: upstream 127.0.0.1:PORT answered NOERROR after T
+      forward: answered NOERROR (answer 1, authority 0, additional 0)
+      cache: stored for 30 s
+      cache on the way out: changed the reply: records (their order or their TTLs)
+
+    reply after T:
+      status: NOERROR, flags: qr rd ra
+      answer:
+        www.example.org. 30 IN A 192.0.2.80
+    "#);
     // Where the cluster's state is to be seen besides.
     let metrics = get(stock.ports.metrics, "/metrics", "*/*").unwrap().body;
     let value = |series: &str| -> f64 {
