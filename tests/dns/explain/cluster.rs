@@ -320,8 +320,7 @@ async fn hidden_namespaces_and_pods() {
     );
 }
 
-/// While the API server is away, what is not known is not denied, and `/explain` is there before
-/// queries are served.
+/// While the API server is away, what is not known is not denied.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_is_not_known_yet() {
     let server = Explaining::start(
