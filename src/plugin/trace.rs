@@ -126,15 +126,25 @@ impl Trace {
     fn add(&self, plugin: &'static str, depth: u8, kind: Kind, text: String) {
         let at_micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut steps = self.lock();
-        if steps.len() < EXPLAIN_STEPS {
-            steps.push(Recorded {
+        let left = EXPLAIN_STEPS.saturating_sub(steps.len());
+        let step = match left {
+            0 => return,
+            1 => Recorded {
+                plugin: "server",
+                depth: 0,
+                kind: Kind::Remark,
+                text: "more happened than is shown".into(),
+                at_micros,
+            },
+            _ => Recorded {
                 plugin,
                 depth,
                 kind,
                 text,
                 at_micros,
-            });
-        }
+            },
+        };
+        steps.push(step);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Recorded>> {
@@ -210,5 +220,47 @@ fn decision(outcome: &Outcome, reply: &Reply) -> String {
             None => format!("ended the query with {rcode}"),
         },
         Outcome::Dropped => "ended the query without a reply".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_has_an_end() {
+        let trace = Trace::default();
+        for number in 0..2 * EXPLAIN_STEPS {
+            trace.server(0, number.to_string());
+        }
+        let steps = trace.steps();
+        assert_eq!(steps.len(), EXPLAIN_STEPS);
+        assert_eq!(
+            steps[EXPLAIN_STEPS - 2].text,
+            (EXPLAIN_STEPS - 2).to_string()
+        );
+        assert_eq!(steps[EXPLAIN_STEPS - 1].text, "more happened than is shown");
+    }
+
+    #[test]
+    fn what_changed() {
+        let mut reply = Reply::new();
+        let query = crate::dns::OwnedQuery::ask(
+            b"\x01a\0",
+            crate::dns::RecordType::A,
+            crate::dns::Class::IN,
+            true,
+        );
+        reply.start(&query.view());
+        let before = Before::of(&reply, &Outcome::Written);
+        let now = |reply: &Reply, outcome: &Outcome| before.difference(&Before::of(reply, outcome));
+        assert_eq!(now(&reply, &Outcome::Written), None);
+        let dropped = Some("changed the reply: the outcome".to_owned());
+        assert_eq!(now(&reply, &Outcome::Dropped), dropped);
+        reply.set_flag(Header::AD, true);
+        let (section, owner) = (crate::dns::Section::Answer, crate::dns::Owner::Query);
+        reply.push(section, owner, crate::dns::RecordType::A, 5, &[10, 0, 0, 1]);
+        let both = Some("changed the reply: flags, the number of records".to_owned());
+        assert_eq!(now(&reply, &Outcome::Written), both);
     }
 }

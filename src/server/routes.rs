@@ -113,7 +113,7 @@ impl Routes {
             suffixes.rotate_left(1);
         }
         let mut served = suffixes.into_iter();
-        let served = served.find(|suffix| self.zones.get(*suffix).is_some());
+        let served = served.find(|suffix| self.zones.contains_key(*suffix));
         let why = match (found, served) {
             (Some(_), Some(wire)) if qtype == RecordType::DS => {
                 format!(

@@ -161,7 +161,11 @@ impl Plugin for Cache {
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
         let inner = &self.0;
-        if *outcome != Outcome::Written || !inner.is_in_zones(&cx.query) {
+        if !inner.is_in_zones(&cx.query) {
+            return;
+        }
+        if *outcome != Outcome::Written {
+            cx.note(|| "not stored: no plugin wrote a reply".into());
             return;
         }
         if reply.is_cluster_data() {

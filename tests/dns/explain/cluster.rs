@@ -1,6 +1,11 @@
 //! What `kubernetes` says of a name: how it read it, and which objects are there or missing.
 
 use super::Explaining;
+use crate::support::http::get;
+use crate::support::process::free_port;
+use crate::support::server::TestServer;
+use portolan::plugins::TABLE;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const OBJECTS: &str = "
@@ -358,4 +363,34 @@ async fn a_cluster_that_is_not_known_yet() {
     );
     let age = "portolan_kubernetes_index_age_seconds";
     assert_eq!(server.server.metric(age), None);
+}
+
+/// Before queries are served, while the start waits for the API server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explained_while_the_server_starts() {
+    let health = free_port();
+    let text = format!(
+        ".:0 {{
+            bind 127.0.0.1
+            health 127.0.0.1:{health}
+            kubernetes cluster.local {{
+                endpoint http://127.0.0.1:1
+                startup_timeout 1h
+            }}
+        }}"
+    );
+    let starting = tokio::spawn(async move { TestServer::start(TABLE, &text).await });
+    let end = Instant::now() + Duration::from_secs(20);
+    let path = "/explain?name=web.shop.svc.cluster.local";
+    let said = loop {
+        if let Ok(said) = get(health, path, "*/*") {
+            break said;
+        }
+        assert!(Instant::now() < end, "no /explain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(said.status, 200, "{}", said.body);
+    assert!(said.body.contains("index not synced yet"), "{}", said.body);
+    assert!(!starting.is_finished());
+    starting.abort();
 }

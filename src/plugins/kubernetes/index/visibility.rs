@@ -57,3 +57,64 @@ fn ports(ports: &[Port]) -> usize {
         .map(|port| size_of::<Port>() + port.name.len() + port.protocol.len())
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::kubernetes::index::Naming;
+    use crate::plugins::kubernetes::object::{Key, Object, Pod, Sink};
+
+    #[test]
+    fn memory_comes_and_goes_with_the_objects() {
+        let kinds = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::EndpointSlice,
+            Kind::Pod,
+        ];
+        let index = Index::new(&kinds, Naming::default());
+        let bytes = |index: &Index| kinds.map(|kind| index.bytes(kind));
+        let empty = bytes(&index);
+        let key = |name: &str| Key {
+            namespace: "shop".into(),
+            name: name.into(),
+        };
+        let slice = |count: u8| object::EndpointSlice {
+            service: "web".into(),
+            endpoints: (0..count)
+                .map(|number| object::Endpoint {
+                    ip: [10, 0, 0, number].into(),
+                    hostname: None,
+                    target: None,
+                    zone: None,
+                })
+                .collect(),
+            ..object::EndpointSlice::default()
+        };
+        let namespace = Key {
+            namespace: "".into(),
+            name: "shop".into(),
+        };
+        index.set(namespace, Object::Namespace);
+        index.set(key("web"), Object::Service(object::Service::default()));
+        index.set(key("web-1"), Object::EndpointSlice(slice(10)));
+        let pod = Pod {
+            ip: Some([10, 0, 0, 1].into()),
+            deleted: false,
+        };
+        index.set(key("web-a"), Object::Pod(pod));
+        let some = bytes(&index);
+        assert!(
+            some.iter().zip(empty).all(|(some, empty)| *some > empty),
+            "{some:?}"
+        );
+        index.set(key("web-1"), Object::EndpointSlice(slice(200)));
+        let more = bytes(&index);
+        let each = (more[2] - some[2]) / 190;
+        assert!((20..500).contains(&each), "{each} octets an endpoint");
+        index.delete(Kind::Service, &key("web"));
+        index.delete(Kind::EndpointSlice, &key("web-1"));
+        index.delete(Kind::Pod, &key("web-a"));
+        assert_eq!(bytes(&index)[1..], empty[1..]);
+    }
+}
