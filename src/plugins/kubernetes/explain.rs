@@ -32,7 +32,12 @@ pub(super) fn remarks(source: &Source<'_>, cx: &Context<'_>, zone: &Zone, found:
         } else {
             "not synced yet"
         };
-        let counts = KINDS.map(|kind| format!("{kind:?} {}", index.count(kind)));
+        // Pods are mostly not watched.
+        let known = |kind: &Kind| *kind != Kind::Pod || index.count(*kind) > 0;
+        let counts = KINDS.into_iter().filter(known);
+        let counts: Vec<_> = counts
+            .map(|kind| format!("{kind:?} {}", index.count(kind)))
+            .collect();
         format!(
             "zone {}, index {synced}: {}",
             zone.text(),

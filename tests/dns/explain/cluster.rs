@@ -100,7 +100,7 @@ async fn a_service_explained() {
       cache: passed on
       hosts: no entry for the name
       hosts: passed on
-      kubernetes: zone cluster.local., index synced: Namespace 1, Service 5, EndpointSlice 1, Pod 0
+      kubernetes: zone cluster.local., index synced: Namespace 1, Service 5, EndpointSlice 1
       kubernetes: read as service shop/web
       kubernetes: Namespace shop: known
       kubernetes: Service shop/web: cluster IPs 10.96.0.7; ports http 80/tcp
@@ -285,7 +285,7 @@ async fn an_alias_explained() {
       cache: passed on
       hosts: no entry for the name
       hosts: passed on
-      kubernetes: zone cluster.local., index synced: Namespace 1, Service 5, EndpointSlice 1, Pod 0
+      kubernetes: zone cluster.local., index synced: Namespace 1, Service 5, EndpointSlice 1
       kubernetes: read as service shop/outside
       kubernetes: Namespace shop: known
       kubernetes: Service shop/outside: ExternalName www.example.org
@@ -343,7 +343,7 @@ async fn a_cluster_that_is_not_known_yet() {
     because: . is the longest zone here that holds the name
 
     steps:
-      kubernetes: zone cluster.local., index not synced yet: Namespace 0, Service 0, EndpointSlice 0, Pod 0
+      kubernetes: zone cluster.local., index not synced yet: Namespace 0, Service 0, EndpointSlice 0
       kubernetes: read as service shop/web
       kubernetes: Namespace shop: not known
       kubernetes: Service shop/web: not known

@@ -29,7 +29,7 @@ async fn the_stock_corefile_explains() {
       loadbalance: passed on
       cache: miss: it has no answer to this question
       cache: passed on
-      kubernetes: zone cluster.local., index synced: Namespace 2, Service 2, EndpointSlice 2, Pod 0
+      kubernetes: zone cluster.local., index synced: Namespace 2, Service 2, EndpointSlice 2
       kubernetes: read as service default/web
       kubernetes: Namespace default: known
       kubernetes: Service default/web: cluster IPs 10.96.0.10; ports http 80/tcp
