@@ -149,7 +149,7 @@ async fn hosts_and_templates() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_is_not_logged_and_is_said() {
+async fn a_failure_explained() {
     let server = Explaining::start(
         "errors
         forward . 127.0.0.1:1 {

@@ -92,19 +92,33 @@ fn an_explanation_is_not_logged() {
     let [dns, health] = [(); 2].map(|()| free_port());
     let folder = tempfile::tempdir().unwrap();
     let conf = folder.path().join("Corefile");
-    let text =
-        format!(".:{dns} {{\nbind 127.0.0.1\nhealth 127.0.0.1:{health}\nlog\nerrors\nwhoami\n}}\n");
+    let text = format!(
+        ".:{dns} {{
+            bind 127.0.0.1
+            health 127.0.0.1:{health}
+            log
+            whoami
+        }}
+        failing.example:{dns} {{
+            bind 127.0.0.1
+            errors
+            forward . 127.0.0.1:1 {{
+                max_fails 0
+                max_connect_attempts 1
+            }}
+        }}
+        "
+    );
     std::fs::write(&conf, text).unwrap();
     let mut server = Portolan::start(&[], &conf, &[]);
     server.wait_for("Portolan-");
     assert_eq!(explain(health, "name=explained.example", "*/*").status, 200);
+    let failed = explain(health, "name=explained.failing.example", "*/*");
+    assert!(failed.body.contains("status: SERVFAIL"), "{}", failed.body);
     let addr = SocketAddr::from(([127, 0, 0, 1], dns));
-    ask(addr, &question("asked.example.", RecordType::A));
-    server.wait_for("asked.example.");
-    assert_eq!(
-        server.count("explained.example."),
-        0,
-        "{:#?}",
-        server.printed()
-    );
+    for name in ["asked.failing.example.", "asked.example."] {
+        ask(addr, &question(name, RecordType::A));
+        server.wait_for(name);
+    }
+    assert_eq!(server.count("explained."), 0, "{:#?}", server.printed());
 }
