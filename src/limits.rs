@@ -57,3 +57,10 @@ pub const KUBE_EVENT_BYTES: usize = 16 << 20;
 pub const MANIFEST_BYTES: u64 = 64 << 20;
 /// Manifest files; further ones are left out (`portolan_kubernetes_manifest_errors_total`).
 pub const MANIFEST_FILES: usize = 10_000;
+/// Questions to `/explain` in a second; a further one, like one while another is being explained,
+/// is 429 (`portolan_explain_rejected_total`).
+pub const EXPLAIN_PER_SECOND: u32 = 10;
+/// Octets of the query string of `/explain`; a longer one is 400.
+pub const EXPLAIN_QUERY: usize = 4_096;
+/// Lines of one explanation; what happens to the question after them is left out.
+pub const EXPLAIN_STEPS: usize = 500;

@@ -7,6 +7,7 @@ mod support;
 mod corefiles;
 mod deploy;
 mod documents;
+mod explain;
 mod forward;
 mod headless;
 mod kube_source;

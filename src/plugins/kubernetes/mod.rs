@@ -1,11 +1,13 @@
 #![doc = include_str!("README.md")]
 
 pub mod config;
+mod explain;
 pub mod index;
 pub mod object;
 pub mod parse;
 mod records;
 pub mod source;
+mod visibility;
 
 use crate::corefile::Error;
 use crate::dns::{
@@ -15,7 +17,7 @@ use crate::dns::{
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use config::{Answers, Config};
 use index::{Index, Naming, Programming};
-use object::{Kind, Sink};
+use object::Sink;
 use records::{Found, Source};
 use source::Running;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,7 +50,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
             .start(&config, setup.process)
             .map_err(|error| directive.error(error))?;
     }
-    count_objects(&setup.process.metrics, &cluster, &config.kinds());
+    visibility::register(&setup.process.metrics, &cluster.index, &config.kinds());
     let (waited, patience) = (Arc::clone(&cluster), config.startup_timeout);
     setup
         .hooks
@@ -105,18 +107,6 @@ fn local_addresses(bind: &[std::net::IpAddr]) -> records::LocalAddresses {
         .collect()
 }
 
-fn count_objects(metrics: &crate::metrics::Registry, cluster: &Arc<Cluster>, kinds: &[Kind]) {
-    for &kind in kinds {
-        let cluster = Arc::downgrade(cluster);
-        metrics.read_gauge(
-            "portolan_kubernetes_objects",
-            "Objects of the cluster in the index.",
-            vec![("kind", format!("{kind:?}"))],
-            move || Some(cluster.upgrade()?.index.count(kind) as f64),
-        );
-    }
-}
-
 /// Delays the start until every kind was listed, or `patience` is over (KS-1).
 async fn wait_for_sync(cluster: Arc<Cluster>, patience: Duration) {
     let end = tokio::time::Instant::now() + patience;
@@ -149,6 +139,7 @@ impl Plugin for Kubernetes {
     fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
         let name = cx.query.name();
         let Some(zone) = Zone::longest(&self.answers.zones, name) else {
+            cx.note(|| "the name is in none of its zones".into());
             return Step::Next;
         };
         let qtype = cx.query.qtype();
@@ -165,6 +156,9 @@ impl Plugin for Kubernetes {
         };
         let zone_at = name.label_count() - zone.label_count();
         let found = source.answer(name, qtype, zone, reply);
+        if cx.trace.is_some() {
+            explain::remarks(&source, cx, zone, found);
+        }
         match found {
             Found::Answered => reply.set_flag(Header::AA, true),
             Found::Alias(target) => return follow(cx, reply, target),

@@ -214,7 +214,7 @@ impl Entry {
     }
 
     /// The objects that it was made of, without what is not kept.
-    pub(super) fn unpack(&self, each: &mut dyn FnMut(Key, Object)) {
+    pub fn unpack(&self, each: &mut dyn FnMut(Key, Object)) {
         if let Some(service) = &self.service {
             each(Key::clone(&self.key), Object::Service(service.unpack()));
         }
@@ -222,7 +222,7 @@ impl Entry {
 
     /// The slices that it was made of, without what is not kept. A pod's name that was taken for a
     /// host name is one.
-    pub(super) fn unpack_slices(&self, each: &mut dyn FnMut(Key, Object)) {
+    pub fn unpack_slices(&self, each: &mut dyn FnMut(Key, Object)) {
         for (at, slice) in self.slices.iter().enumerate() {
             let mine = self.endpoints.iter().filter(|e| e.slice as usize == at);
             let endpoints = mine.map(|endpoint| object::Endpoint {

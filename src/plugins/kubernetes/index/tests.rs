@@ -406,3 +406,53 @@ fn news_of_endpoints_are_timed_and_lists_are_not() {
     index.delete(Kind::EndpointSlice, &key("b-2"));
     assert_eq!(counts(), [1, 2]);
 }
+
+#[test]
+fn memory_comes_and_goes_with_the_objects() {
+    let index = Index::new(&KINDS, Naming::default());
+    let bytes = |index: &Index| KINDS.map(|kind| index.bytes(kind));
+    let empty = bytes(&index);
+    let key = |name: &str| Key {
+        namespace: "shop".into(),
+        name: name.into(),
+    };
+    let slice = |count: u8| EndpointSlice {
+        service: "web".into(),
+        endpoints: (0..count)
+            .map(|number| Address {
+                ip: [10, 0, 0, number].into(),
+                hostname: None,
+                target: None,
+                zone: None,
+            })
+            .collect(),
+        ..EndpointSlice::default()
+    };
+    let namespace = Key {
+        namespace: "".into(),
+        name: "shop".into(),
+    };
+    index.set(namespace, Object::Namespace);
+    index.set(key("web"), Object::Service(Service::default()));
+    index.set(key("web-1"), Object::EndpointSlice(slice(10)));
+    let pod = Pod {
+        ip: Some([10, 0, 0, 1].into()),
+        deleted: false,
+    };
+    index.set(key("web-a"), Object::Pod(pod));
+    let some = bytes(&index);
+    assert!(
+        some.iter().zip(empty).all(|(some, empty)| *some > empty),
+        "{some:?}"
+    );
+    index.set(key("web-1"), Object::EndpointSlice(slice(200)));
+    let more = bytes(&index);
+    let each = (more[2] - some[2]) / 190;
+    assert!((20..500).contains(&each), "{each} octets an endpoint");
+    index.delete(Kind::Service, &key("web"));
+    index.delete(Kind::EndpointSlice, &key("web-1"));
+    index.delete(Kind::Pod, &key("web-a"));
+    // Tables of hashes keep their room.
+    let left = bytes(&index).into_iter().zip(empty);
+    assert!(left.skip(1).all(|(left, empty)| left < empty + 1024));
+}
