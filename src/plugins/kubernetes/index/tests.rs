@@ -155,26 +155,26 @@ impl Model {
     }
 
     /// The slices of a service, by name.
-    fn slices(&self, key: &Key) -> Vec<(&Box<str>, &EndpointSlice)> {
+    fn slices(&self, key: &Key) -> Vec<(&str, &EndpointSlice)> {
         let mut slices = Vec::new();
         for ((_, at), object) in &self.objects {
             if let Object::EndpointSlice(slice) = object
                 && (&at.namespace, &slice.service) == (&key.namespace, &key.name)
             {
-                slices.push((&at.name, slice));
+                slices.push((&*at.name, slice));
             }
         }
         slices
     }
 
     /// (address, slice, host) of every endpoint of a service, sorted.
-    fn endpoints(&self, key: &Key) -> Vec<(IpAddr, Box<str>, String)> {
+    fn endpoints(&self, key: &Key) -> Vec<(IpAddr, &str, String)> {
         let mut endpoints = Vec::new();
         for (name, slice) in self.slices(key) {
             for endpoint in &slice.endpoints {
                 let host = endpoint.hostname.as_deref().map(str::to_owned);
                 let host = host.unwrap_or_else(|| HostName::of_address(endpoint.ip).to_string());
-                endpoints.push((endpoint.ip, name.clone(), host));
+                endpoints.push((endpoint.ip, name, host));
             }
         }
         endpoints.sort();
@@ -241,13 +241,7 @@ fn check(index: &Index, model: &Model) {
         let found = index.service(key.namespace.as_bytes(), key.name.as_bytes(), |entry| {
             let endpoints = entry.endpoints.iter();
             let found: Vec<_> = endpoints
-                .map(|e| {
-                    (
-                        e.ip,
-                        entry.slice(e).unwrap().name.clone(),
-                        e.host().to_string(),
-                    )
-                })
+                .map(|e| (e.ip, &*entry.slice(e).unwrap().name, e.host().to_string()))
                 .collect();
             assert!(found.is_sorted_by_key(|found| found.0));
             let mut sorted = found.clone();
