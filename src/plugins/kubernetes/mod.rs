@@ -15,9 +15,9 @@ use crate::dns::{
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use config::{Answers, Config};
 use index::{Index, Naming};
-use object::{Kind, Sink};
+use object::Sink;
 use records::{Found, Source};
-use source::Running;
+use source::{Resource, Running, Settings, Sinks};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,10 +33,12 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     // The same objects are watched once, however many blocks and configurations look at them.
     let naming = Naming {
         endpoint_pod_names: config.endpoint_pod_names,
+        clusters: false,
     };
     let identity = format!("{:?} {naming:?}", config.settings);
     let cluster = setup.process.shared.get_or(&identity, || Cluster {
         index: Arc::new(Index::new(&config.kinds(), naming)),
+        imports: imports(&config.settings, naming),
         running: Mutex::new(None),
     });
     if !setup.process.check_only {
@@ -44,7 +46,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
             .start(&config, setup.process)
             .map_err(|error| directive.error(error))?;
     }
-    count_objects(&setup.process.metrics, &cluster, &config.kinds());
+    count_objects(&setup.process.metrics, &cluster, &config.settings);
     let (waited, patience) = (Arc::clone(&cluster), config.startup_timeout);
     setup
         .hooks
@@ -52,6 +54,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         .push(Hooks::hook(move || wait_for_sync(waited, patience)));
     setup.provided.provide(Arc::new(Provided {
         index: Arc::clone(&cluster.index),
+        imports: cluster.imports.clone(),
         answers: config.answers.clone(),
     }));
     setup.add(Kubernetes {
@@ -66,13 +69,27 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
 pub struct Provided {
     /// The live index.
     pub index: Arc<Index>,
+    /// The imported services, where there is a multicluster zone.
+    pub imports: Option<Arc<Index>>,
     /// What this occurrence of the plugin answers.
     pub answers: Answers,
 }
 
-/// An index and what keeps it current.
+/// The index of imported services, if there are any.
+fn imports(settings: &Settings, naming: Naming) -> Option<Arc<Index>> {
+    let kinds = settings.import_kinds();
+    let naming = Naming {
+        clusters: true,
+        ..naming
+    };
+    (!kinds.is_empty()).then(|| Arc::new(Index::new(&kinds, naming)))
+}
+
+/// An index, or two, and what keeps them current.
 struct Cluster {
     index: Arc<Index>,
+    /// Imported services: those of multicluster zones.
+    imports: Option<Arc<Index>>,
     /// Set once the source runs; it stops when the last configuration that uses it is dropped.
     running: Mutex<Option<Running>>,
 }
@@ -81,11 +98,29 @@ impl Cluster {
     fn start(&self, config: &Config, process: &Arc<Process>) -> Result<(), String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_none() {
-            let sink: Arc<dyn Sink> = self.index.clone();
-            let started = source::start(&config.settings, sink, &process.runtime, &process.metrics);
+            let sinks = Sinks {
+                cluster: self.index.clone(),
+                imports: self.imports.clone().map(|index| index as Arc<dyn Sink>),
+            };
+            let started =
+                source::start(&config.settings, sinks, &process.runtime, &process.metrics);
             *running = Some(started.map_err(|error| error.to_string())?);
         }
         Ok(())
+    }
+
+    /// Whether everything was listed once.
+    fn is_synced(&self) -> bool {
+        self.index.is_synced() && self.imports.as_ref().is_none_or(|index| index.is_synced())
+    }
+
+    /// The index that has the objects of a resource.
+    fn index_of(&self, resource: Resource) -> Option<&Index> {
+        if resource.is_imported() {
+            self.imports.as_deref()
+        } else {
+            Some(&self.index)
+        }
     }
 }
 
@@ -101,14 +136,17 @@ fn local_addresses(bind: &[std::net::IpAddr]) -> records::LocalAddresses {
         .collect()
 }
 
-fn count_objects(metrics: &crate::metrics::Registry, cluster: &Arc<Cluster>, kinds: &[Kind]) {
-    for &kind in kinds {
+fn count_objects(metrics: &crate::metrics::Registry, cluster: &Arc<Cluster>, settings: &Settings) {
+    for resource in settings.resources() {
         let cluster = Arc::downgrade(cluster);
         metrics.read_gauge(
             "portolan_kubernetes_objects",
             "Objects of the cluster in the index.",
-            vec![("kind", format!("{kind:?}"))],
-            move || Some(cluster.upgrade()?.index.count(kind) as f64),
+            vec![("kind", resource.object().to_owned())],
+            move || {
+                let cluster = cluster.upgrade()?;
+                Some(cluster.index_of(resource)?.count(resource.kind()) as f64)
+            },
         );
     }
 }
@@ -117,7 +155,7 @@ fn count_objects(metrics: &crate::metrics::Registry, cluster: &Arc<Cluster>, kin
 async fn wait_for_sync(cluster: Arc<Cluster>, patience: Duration) {
     let end = tokio::time::Instant::now() + patience;
     let mut said = tokio::time::Instant::now();
-    while !cluster.index.is_synced() {
+    while !cluster.is_synced() {
         let now = tokio::time::Instant::now();
         if now >= end {
             tracing::warn!(target: "plugin/kubernetes", "starting server with unsynced Kubernetes API");
@@ -154,9 +192,15 @@ impl Plugin for Kubernetes {
                 error: None,
             });
         }
+        let dialect = self.answers.dialect(zone);
+        let imports = self.cluster.imports.as_deref();
         let source = Source {
-            index: &self.cluster.index,
+            cluster: &self.cluster.index,
+            services: imports
+                .filter(|_| dialect.clusters)
+                .unwrap_or(&self.cluster.index),
             answers: &self.answers,
+            dialect,
         };
         let zone_at = name.label_count() - zone.label_count();
         let found = source.answer(name, qtype, zone, reply);
@@ -165,7 +209,7 @@ impl Plugin for Kubernetes {
             Found::Alias(target) => return follow(cx, reply, target),
             Found::Nodata => source.negative(Rcode::NOERROR, zone_at, reply),
             Found::Nothing if self.answers.fallthrough.covers(name) => return Step::Next,
-            Found::Nothing if source.index.is_synced() => {
+            Found::Nothing if self.cluster.is_synced() => {
                 source.negative(Rcode::NXDOMAIN, zone_at, reply);
             }
             Found::Nothing => {
@@ -179,7 +223,7 @@ impl Plugin for Kubernetes {
     }
 
     fn ready(&self) -> Option<bool> {
-        Some(self.cluster.index.is_synced())
+        Some(self.cluster.is_synced())
     }
 }
 

@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub struct Naming {
     /// `endpoint_pod_names`: endpoints without a host name are called like their pods.
     pub endpoint_pod_names: bool,
+    /// Whether the cluster of an endpoint's slice belongs to its host name: `HOST.CLUSTER`, as in
+    /// multicluster zones (KX-2).
+    pub clusters: bool,
 }
 
 /// A service, or the name of one that only endpoint slices know.
@@ -32,13 +35,15 @@ pub struct Entry {
 /// An address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// What its name starts with, in lower case (spec 4.7): a label, or the labels of a pod's name;
-    /// at most 63 octets.
+    /// What its name starts with, in lower case (spec 4.7): a label, or the labels of a pod's name,
+    /// at most 63 octets; then, with [`Naming::clusters`], a dot and the cluster's label.
     pub host: Box<str>,
     /// The address.
     pub ip: IpAddr,
     /// Which slice of the entry it is from; that one has its ports.
     pub slice: u32,
+    /// Its topology zone in lower case, if the slice says.
+    pub zone: Option<Box<str>>,
     /// The last endpoint before it in the order that has the same address, if there is one.
     pub twin: Option<u32>,
 }
@@ -59,11 +64,17 @@ impl Entry {
                     .as_deref()
                     .filter(|_| naming.endpoint_pod_names);
                 let host = endpoint.hostname.as_deref().or(pod);
+                let mut host = host
+                    .filter(|host| is_host(host))
+                    .map_or_else(|| host_of(endpoint.ip), str::to_ascii_lowercase);
+                let cluster = slice.cluster.as_deref().filter(|_| naming.clusters);
+                if let Some(cluster) = cluster.filter(|cluster| is_host(cluster)) {
+                    host.push('.');
+                    host.push_str(cluster);
+                }
                 endpoints.push(Endpoint {
-                    host: host
-                        .filter(|host| is_host(host))
-                        .map_or_else(|| host_of(endpoint.ip), str::to_ascii_lowercase)
-                        .into(),
+                    host: host.into(),
+                    zone: endpoint.zone.clone(),
                     ip: endpoint.ip,
                     slice: index as u32,
                     twin: None,

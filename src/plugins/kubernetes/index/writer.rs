@@ -256,8 +256,12 @@ impl Index {
             }),
             Kind::Pod => {
                 for (key, &ip) in &writer.pods {
-                    let (ip, deleted) = (Some(ip), false);
-                    each(key.clone(), Object::Pod(Pod { ip, deleted }));
+                    let ip = Some(ip);
+                    let pod = Pod {
+                        ip,
+                        ..Pod::default()
+                    };
+                    each(key.clone(), Object::Pod(pod));
                 }
             }
         }

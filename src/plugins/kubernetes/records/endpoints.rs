@@ -2,7 +2,7 @@
 
 use super::super::index::{Endpoint, Entry};
 use super::super::object::Port;
-use super::super::parse::{Part, ServiceName};
+use super::super::parse::{Part, ServiceName, labels_are};
 use super::Source;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -14,7 +14,11 @@ impl Part<'_> {
             asked.is_empty() || has.as_bytes().eq_ignore_ascii_case(asked)
         };
         match self {
-            Part::Whole | Part::Endpoint(_) => true,
+            Part::Whole
+            | Part::Endpoint(_)
+            | Part::Imported { .. }
+            | Part::Zone { .. }
+            | Part::ZoneBranch => true,
             Part::Port {
                 port: name,
                 protocol,
@@ -27,7 +31,11 @@ impl Part<'_> {
     pub(super) fn asks_for_any(&self, ports: &[Port]) -> bool {
         match self {
             Part::Port { .. } => ports.iter().any(|port| self.asks_for(port)),
-            Part::Whole | Part::Endpoint(_) => true,
+            Part::Whole
+            | Part::Endpoint(_)
+            | Part::Imported { .. }
+            | Part::Zone { .. }
+            | Part::ZoneBranch => true,
         }
     }
 
@@ -48,6 +56,21 @@ pub(super) struct Endpoints<'e, 'n> {
     /// Those of the host name that was asked for, or all.
     range: Range<usize>,
     part: Part<'n>,
+    /// The topology zone that they must be in.
+    zone: Option<&'n [u8]>,
+}
+
+/// A host name and a cluster, as an endpoint's host name in an index with clusters.
+fn with_cluster<'b>(host: &[u8], cluster: &[u8], buffer: &'b mut [u8; 127]) -> &'b [u8] {
+    let length = host.len() + 1 + cluster.len();
+    // Two labels have 126 octets at most.
+    let Some(joined) = buffer.get_mut(..length) else {
+        return &[];
+    };
+    joined[..host.len()].copy_from_slice(host);
+    joined[host.len()] = b'.';
+    joined[host.len() + 1..].copy_from_slice(cluster);
+    joined
 }
 
 impl Source<'_> {
@@ -58,14 +81,41 @@ impl Source<'_> {
         asked: &ServiceName<'n>,
     ) -> Endpoints<'e, 'n> {
         let range = match asked.part {
-            _ if self.answers.noendpoints => 0..0,
+            _ if self.answers.noendpoints && !self.dialect.clusters => 0..0,
             Part::Endpoint(host) => entry.hosts(host),
-            Part::Whole | Part::Port { .. } => 0..entry.endpoints.len(),
+            Part::Imported { host, cluster } => {
+                entry.hosts(with_cluster(host, cluster, &mut [0; 127]))
+            }
+            Part::Whole | Part::Port { .. } | Part::Zone { .. } => 0..entry.endpoints.len(),
+            Part::ZoneBranch => 0..0,
         };
-        Endpoints {
+        let mut endpoints = Endpoints {
             entry,
             range,
             part: asked.part,
+            zone: None,
+        };
+        if let Part::Zone { zone, prefer } = asked.part {
+            endpoints.zone = Some(zone);
+            if prefer && endpoints.is_empty() {
+                endpoints.zone = None;
+            }
+        }
+        endpoints
+    }
+
+    /// Whether a name of which a service has no endpoints lies on the way to names of others: an
+    /// empty non-terminal (RFC 8020).
+    pub(super) fn leads_to_endpoints(&self, entry: &Entry, asked: &ServiceName<'_>) -> bool {
+        match asked.part {
+            Part::Zone { .. } | Part::ZoneBranch => !entry.endpoints.is_empty(),
+            Part::Endpoint(cluster) if self.dialect.clusters => {
+                entry.endpoints.iter().any(|endpoint| {
+                    let labels = endpoint.host.rsplit_once('.');
+                    labels.is_some_and(|(_, of)| of.as_bytes() == cluster)
+                })
+            }
+            _ => false,
         }
     }
 }
@@ -98,6 +148,7 @@ impl<'e> Endpoints<'e, '_> {
             Host(Endpoints {
                 entry: self.entry,
                 part: self.part,
+                zone: self.zone,
                 range,
             })
         })
@@ -108,7 +159,12 @@ impl<'e> Endpoints<'e, '_> {
     }
 
     fn has(&self, at: usize) -> bool {
-        self.part.asks_for_any(self.entry.ports(self.get(at)))
+        let endpoint = self.get(at);
+        let in_zone = |zone| {
+            let of = endpoint.zone.as_deref();
+            of.is_some_and(|of| labels_are(zone, of))
+        };
+        self.part.asks_for_any(self.entry.ports(endpoint)) && self.zone.is_none_or(in_zone)
     }
 
     fn asked(&self, at: usize) -> impl Iterator<Item = &'e Port> + '_ {
