@@ -159,12 +159,15 @@ impl<'e> Endpoints<'e, '_> {
     }
 
     fn has(&self, at: usize) -> bool {
-        let endpoint = self.get(at);
-        let in_zone = |zone| {
-            let of = endpoint.zone.as_deref();
+        let ports = self.entry.ports(self.get(at));
+        self.is_in_zone(at) && self.part.asks_for_any(ports)
+    }
+
+    fn is_in_zone(&self, at: usize) -> bool {
+        self.zone.is_none_or(|zone| {
+            let of = self.get(at).zone.as_deref();
             of.is_some_and(|of| labels_are(zone, of))
-        };
-        self.part.asks_for_any(self.entry.ports(endpoint)) && self.zone.is_none_or(in_zone)
+        })
     }
 
     fn asked(&self, at: usize) -> impl Iterator<Item = &'e Port> + '_ {
@@ -195,7 +198,7 @@ impl<'e> Host<'e, '_> {
         let start = self.0.range.start;
         for at in self.0.range.clone() {
             // Endpoints of one slice have the same ports, and stand side by side.
-            if at > start && slice(at) == slice(at - 1) {
+            if at > start && slice(at) == slice(at - 1) && self.0.is_in_zone(at - 1) {
                 continue;
             }
             for (nth, number) in self.numbers(at).enumerate() {
@@ -225,6 +228,6 @@ impl<'e> Host<'e, '_> {
         self.0
             .asked(at)
             .map(|port| port.port)
-            .filter(|&port| port != 0)
+            .filter(move |&port| port != 0 && self.0.is_in_zone(at))
     }
 }
