@@ -1,7 +1,9 @@
 #![doc = include_str!("README.md")]
 
+mod clients;
 pub mod config;
 pub mod index;
+mod labels;
 pub mod object;
 pub mod parse;
 mod records;
@@ -13,6 +15,7 @@ use crate::dns::{
     Section, Spelled, Zone,
 };
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
+use clients::{Clients, WithClients};
 use config::{Answers, Config};
 use index::{Index, Naming};
 use object::Sink;
@@ -30,6 +33,8 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let base = setup.process.base_dir();
     let mut config = Config::read(directive, &setup.block.zones, &base)?;
     config.answers.local = local_addresses(&setup.block.bind);
+    // Only labels of queries need to know who is behind an address.
+    config.settings.pod_labels = config.settings.pods && setup.loaded.contains(&"metadata");
     // The same objects are watched once, however many blocks and configurations look at them.
     let naming = Naming {
         endpoint_pod_names: config.endpoint_pod_names,
@@ -39,6 +44,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let cluster = setup.process.shared.get_or(&identity, || Cluster {
         index: Arc::new(Index::new(&config.kinds(), naming)),
         imports: imports(&config.settings, naming),
+        clients: config.settings.pod_labels.then(Arc::default),
         running: Mutex::new(None),
     });
     if !setup.process.check_only {
@@ -90,6 +96,8 @@ struct Cluster {
     index: Arc<Index>,
     /// Imported services: those of multicluster zones.
     imports: Option<Arc<Index>>,
+    /// Who is behind an address, if labels of queries can ask for that.
+    clients: Option<Arc<Clients>>,
     /// Set once the source runs; it stops when the last configuration that uses it is dropped.
     running: Mutex<Option<Running>>,
 }
@@ -99,7 +107,7 @@ impl Cluster {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_none() {
             let sinks = Sinks {
-                cluster: self.index.clone(),
+                cluster: self.sink(),
                 imports: self.imports.clone().map(|index| index as Arc<dyn Sink>),
             };
             let started =
@@ -107,6 +115,17 @@ impl Cluster {
             *running = Some(started.map_err(|error| error.to_string())?);
         }
         Ok(())
+    }
+
+    fn sink(&self) -> Arc<dyn Sink> {
+        let index = Arc::clone(&self.index);
+        match &self.clients {
+            Some(clients) => Arc::new(WithClients {
+                index,
+                clients: Arc::clone(clients),
+            }),
+            None => index,
+        }
     }
 
     /// Whether everything was listed once.
@@ -220,6 +239,11 @@ impl Plugin for Kubernetes {
         }
         reply.set_cluster_data();
         Step::Done(Outcome::Written)
+    }
+
+    fn metadata(&self, cx: &Context<'_>, label: &str, out: &mut dyn std::fmt::Write) -> bool {
+        let label = label.strip_prefix("kubernetes/");
+        label.is_some_and(|label| self.write_metadata(cx, label, out))
     }
 
     fn ready(&self) -> Option<bool> {

@@ -158,6 +158,73 @@ impl<'n> Part<'n> {
     }
 }
 
+/// The parts of a name as metadata has them, whatever they lead to; empty where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Words<'n> {
+    /// `svc` or `pod`, if anything is left of it.
+    pub kind: &'n [u8],
+    /// The namespace.
+    pub namespace: &'n [u8],
+    /// The service, or a pod's address with dashes.
+    pub service: &'n [u8],
+    /// The endpoint's host name.
+    pub endpoint: &'n [u8],
+    /// The endpoint's cluster.
+    pub cluster: &'n [u8],
+    /// The port's name.
+    pub port: &'n [u8],
+    /// The protocol.
+    pub protocol: &'n [u8],
+    /// Labels of the topology zone in wire form, without an end.
+    zone: &'n [u8],
+}
+
+impl<'n> Words<'n> {
+    /// Reads `name`, which is in a zone of `zone_labels` labels; `None` if it is no name of a
+    /// cluster.
+    pub fn read(name: &'n Name, zone_labels: usize, dialect: Dialect) -> Option<Self> {
+        let left = name.label_count().saturating_sub(zone_labels);
+        let label = |at: usize| match at <= left {
+            true => name.label(left - at),
+            false => &[],
+        };
+        let mut words = Self::default();
+        match (left, label(1)) {
+            (0, _) | (1, b"svc" | b"pod") => return Some(words),
+            (_, kind @ (b"svc" | b"pod")) => words.kind = kind,
+            _ => return None,
+        }
+        (words.namespace, words.service) = (label(2), label(3));
+        if dialect.zonal && words.kind == b"svc" && label(4) == b"_zone" {
+            if let Part::Zone { zone, .. } = Part::zonal(name, left)? {
+                words.zone = zone;
+            }
+            return Some(words);
+        }
+        match left {
+            0..=3 => {}
+            4 => words.endpoint = label(4),
+            5 if dialect.clusters && !is_marked(label(5)) && !is_marked(label(4)) => {
+                (words.endpoint, words.cluster) = (label(5), label(4));
+            }
+            5 => (words.port, words.protocol) = (bare(label(5)), bare(label(4))),
+            _ => return None,
+        }
+        Some(words)
+    }
+
+    /// The labels of the topology zone.
+    pub fn zones(&self) -> impl Iterator<Item = &'n [u8]> {
+        let mut rest = self.zone;
+        std::iter::from_fn(move || {
+            let (&length, behind) = rest.split_first()?;
+            let (label, behind) = behind.split_at_checked(usize::from(length))?;
+            rest = behind;
+            Some(label)
+        })
+    }
+}
+
 /// Whether labels in wire form, without an end, are a text with dots.
 pub fn labels_are(mut labels: &[u8], text: &str) -> bool {
     for part in text.as_bytes().split(|&octet| octet == b'.') {
