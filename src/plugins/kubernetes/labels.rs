@@ -52,9 +52,107 @@ impl Kubernetes {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::super::parse::Dialect;
     use super::*;
-    use crate::dns::Name;
+    use crate::dns::{Name, RecordType};
+    use crate::plugin::Transport;
+    use crate::plugins::testing::{Logs, Rig, answers, ask};
+    use std::time::{Duration, Instant};
+
+    const FORMAT: &str = "{/kubernetes/kind} {/kubernetes/namespace} {/kubernetes/service} \
+         {/kubernetes/endpoint} {/kubernetes/port-name} {/kubernetes/protocol} \
+         {/kubernetes/cluster} {/kubernetes/zone} {/kubernetes/parse-error} \
+         {/kubernetes/client-namespace} {/kubernetes/client-pod-name} \
+         {/kubernetes/client-label/app} {/kubernetes/other} {/forward/upstream}";
+
+    /// What `log` says of queries (name, client) with these directives before `kubernetes`.
+    fn logged(before: &str, options: &str, queries: &[(&str, &str)]) -> Vec<String> {
+        let manifests = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/dns/kubernetes/cluster.yaml"
+        );
+        let mut rig = Rig::new();
+        rig.setup(&format!(
+            "{before}
+            log . \"{FORMAT}\"
+            kubernetes cluster.local clusterset.local in-addr.arpa {{
+                manifests {manifests}
+                multicluster clusterset.local
+                zonal
+                {options}
+            }}"
+        ))
+        .unwrap();
+        let chain = rig.chain(answers());
+        let ready = || {
+            chain
+                .plugins()
+                .iter()
+                .all(|plugin| plugin.ready() != Some(false))
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        while !ready() {
+            assert!(Instant::now() < end, "never listed");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let logs = Logs::start();
+        for (name, client) in queries {
+            ask(name, RecordType::A)
+                .from(client, Transport::Udp)
+                .of(&chain);
+        }
+        let lines = logs.take();
+        lines
+            .iter()
+            .map(|line| line.replace("INFO query: ", ""))
+            .collect()
+    }
+
+    const WEB_A: &str = "10.244.1.5:999";
+    const NOBODY: &str = "192.0.2.99:999";
+
+    #[test]
+    fn log_shows_the_labels_of_a_query() {
+        let queries = [
+            ("Web.Default.svc.cluster.local", NOBODY),
+            ("_http._tcp.web.default.svc.cluster.local", NOBODY),
+            ("db-0.east.db.default.svc.clusterset.local", NOBODY),
+            ("eu-1.b.pin._zone.spread.other.svc.cluster.local", NOBODY),
+            ("10-244-1-5.default.pod.cluster.local", WEB_A),
+            ("cluster.local", NOBODY),
+            ("www.cluster.local", NOBODY),
+            ("1.1.244.10.in-addr.arpa", NOBODY),
+            ("www.example.com", WEB_A),
+        ];
+        assert_eq!(
+            logged("metadata", "pods verified", &queries),
+            [
+                "svc default web    -  - - - - - -",
+                "svc default web  http tcp -  - - - - - -",
+                "svc default db db-0   east - - - - - - -",
+                "svc other spread    - eu-1.b - - - - - -",
+                "pod default 10-244-1-5    -  - default web-a shop - -",
+                "      -  - - - - - -",
+                "- - - - - - - - invalid query name - - - - -",
+                "- - - - - - - - invalid query name - - - - -",
+                "- - - - - - - - - default web-a shop - -",
+            ]
+        );
+    }
+
+    #[test]
+    fn there_are_no_labels_without_metadata_and_none_of_clients_without_verified_pods() {
+        let queries = [("web.default.svc.cluster.local", WEB_A)];
+        let none = ["- - - - - - - - - - - - - -"];
+        assert_eq!(logged("debug", "pods verified", &queries), none);
+        assert_eq!(
+            logged("metadata example.com", "pods verified", &queries),
+            none
+        );
+        let unknown = ["svc default web    -  - - - - - -"];
+        assert_eq!(logged("metadata", "pods insecure", &queries), unknown);
+    }
 
     #[test]
     fn words_of_names() {

@@ -13,7 +13,9 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         return Err(second.name.arg_error());
     }
     let directive = setup.only_one()?;
-    directive.no_block()?;
+    if let Some(line) = directive.block.first() {
+        return Err(line.name.arg_error());
+    }
     setup.block.metadata = value::zones_or(&directive.args, &setup.block.zones)?;
     Ok(())
 }
@@ -36,12 +38,15 @@ mod tests {
         assert_eq!(zones("debug"), "");
         assert_eq!(zones("metadata"), "a.example. b.example.");
         assert_eq!(zones("metadata c.example"), "c.example.");
-        for text in ["metadata {\n x\n}", "metadata\nmetadata"] {
-            let error = setup_error(text);
-            assert!(
-                error.contains("Wrong argument count or unexpected line ending"),
-                "{error}"
-            );
-        }
+        let error = |text: &str| setup_error(text);
+        let text = "Error during parsing: Wrong argument count or unexpected line ending after";
+        assert_eq!(
+            error("metadata {\n x y\n}"),
+            format!("plugin/metadata: Corefile:2 - {text} 'x'")
+        );
+        assert_eq!(
+            error("metadata\nmetadata a.example"),
+            format!("plugin/metadata: Corefile:2 - {text} 'metadata'")
+        );
     }
 }
