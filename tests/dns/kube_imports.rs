@@ -95,6 +95,16 @@ impl Lab {
         self.imports.until(&format!("imports {names:?}"), has).await;
     }
 
+    /// Waits for so many requests for imports.
+    async fn asked_more(&self, times: usize) {
+        let enough = self.api.asked("/serviceimports") + times;
+        let end = Instant::now() + Duration::from_secs(20);
+        while self.api.asked("/serviceimports") < enough {
+            assert!(Instant::now() < end, "{:?}", self.api.requests());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// A sample of the metrics.
     fn metric(&self, sample: &str) -> Option<String> {
         let text = exposition(&self.metrics, Format::Classic);
@@ -166,20 +176,15 @@ async fn a_server_without_service_imports_has_none() {
     lab.imports.synced(&IMPORTED).await;
     assert!(lab.imports.state().names(Kind::Service).is_empty());
     // It is asked again, in case they are defined later; that is no failure.
-    while lab.api.asked("/serviceimports") < 6 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    lab.asked_more(6).await;
     let failures = "portolan_kubernetes_watch_failures_total{resource=\"serviceimports\"}";
     assert_eq!(lab.metric(failures).as_deref(), Some("0"));
     lab.api.faults().no_imports = false;
     lab.has(&["web"]).await;
     // An API server that starts may not know its definitions yet: what was known stays.
     lab.api.faults().no_imports = true;
-    let asked = lab.api.asked("/serviceimports");
     lab.api.cut();
-    while lab.api.asked("/serviceimports") < asked + 6 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    lab.asked_more(6).await;
     assert_eq!(lab.imports.state().names(Kind::Service), ["web"]);
     lab.api.delete("serviceimports", "default", "web");
     lab.api.faults().no_imports = false;

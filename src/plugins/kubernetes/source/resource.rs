@@ -92,3 +92,42 @@ impl Resource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::kubernetes::object::{WATCHED, WATCHED_IMPORTS};
+    use crate::plugins::kubernetes::source::Settings;
+    use std::collections::BTreeSet;
+
+    /// What is granted is what is asked for.
+    #[test]
+    fn paths_are_of_what_is_watched() {
+        let settings = |imports| Settings {
+            endpoints: true,
+            pods: true,
+            pod_labels: imports,
+            imports,
+            ..Settings::default()
+        };
+        let watched = |lists: &[&[(&str, &str)]]| -> BTreeSet<String> {
+            let lists = lists.iter().flat_map(|list| list.iter());
+            lists
+                .map(|(group, name)| format!("{group}/{name}"))
+                .collect()
+        };
+        let asked = |settings: Settings| -> BTreeSet<String> {
+            let paths = settings.resources().into_iter().map(Resource::path);
+            let parts = paths.map(|path| path.trim_start_matches('/').split('/'));
+            parts
+                .map(|parts| match parts.collect::<Vec<_>>()[..] {
+                    ["api", "v1", name] => format!("/{name}"),
+                    ["apis", group, _, name] => format!("{group}/{name}"),
+                    ref other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(asked(settings(false)), watched(&[WATCHED]));
+        assert_eq!(asked(settings(true)), watched(&[WATCHED, WATCHED_IMPORTS]));
+    }
+}
