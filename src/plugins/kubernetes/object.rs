@@ -94,6 +94,9 @@ pub struct EndpointSlice {
     pub triggered: Option<u64>,
 }
 
+/// Names and values of labels.
+pub type Labels = Vec<(Box<str>, Box<str>)>;
+
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
@@ -104,7 +107,7 @@ pub struct Pod {
     pub deleted: bool,
     /// `metadata.labels`, if they were asked for ([`super::source::Settings::pod_labels`]). An
     /// index does not keep them.
-    pub labels: Vec<(Box<str>, Box<str>)>,
+    pub labels: Labels,
 }
 
 /// An object without its key.

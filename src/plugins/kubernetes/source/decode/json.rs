@@ -4,7 +4,7 @@
 
 use super::rules::{EndpointParts, ServiceParts, pod, port, slice};
 use super::{Error, Event, Item, Meta, Page, Resource, Status, item};
-use crate::plugins::kubernetes::object::{Object, Port};
+use crate::plugins::kubernetes::object::{Labels, Object, Port};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
@@ -89,13 +89,13 @@ fn metadata(object: &str) -> Result<Meta<'_>, Error> {
 }
 
 /// `metadata.labels`.
-fn labels(object: &str) -> Result<Vec<(Box<str>, Box<str>)>, Error> {
+fn labels(object: &str) -> Result<Labels, Error> {
     #[derive(Deserialize)]
     struct Labelled {
-        metadata: Labels,
+        metadata: OfMetadata,
     }
     #[derive(Deserialize)]
-    struct Labels {
+    struct OfMetadata {
         #[serde(default)]
         labels: std::collections::BTreeMap<Box<str>, Box<str>>,
     }
@@ -184,13 +184,13 @@ struct Metadata<'a> {
     namespace: Option<Text<'a>>,
     resource_version: Option<Text<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
-    labels: Option<Labels<'a>>,
+    labels: Option<KnownLabels<'a>>,
     annotations: Option<Annotations<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
-struct Labels<'a> {
+struct KnownLabels<'a> {
     #[serde(rename = "kubernetes.io/service-name")]
     service: Option<Text<'a>>,
     #[serde(rename = "multicluster.kubernetes.io/service-name")]
