@@ -64,12 +64,18 @@ impl Chain {
 
     /// Writes the value that a label of metadata (`PLUGIN/NAME`) has for a query, and says whether
     /// the query has that label: never without the directive `metadata`.
-    pub fn metadata(&self, cx: &Context<'_>, label: &str, out: &mut dyn fmt::Write) -> bool {
+    pub fn metadata(
+        &self,
+        cx: &Context<'_>,
+        reply: &Reply,
+        label: &str,
+        out: &mut dyn fmt::Write,
+    ) -> bool {
         let name = cx.query.name();
         let mut zones = self.block.metadata.iter();
         let mut plugins = self.plugins.iter();
         zones.any(|zone| zone.contains(name))
-            && plugins.any(|plugin| plugin.metadata(cx, label, &mut *out))
+            && plugins.any(|plugin| plugin.metadata(cx, reply, label, &mut *out))
     }
 
     /// Asks the whole server (every plugin of the block that the name belongs to).

@@ -44,9 +44,16 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// Writes the value that a label of metadata (`PLUGIN/NAME`) has for a query, and says whether
-    /// the query has that label. Called when somebody reads the label ([`Chain::metadata`]).
-    fn metadata(&self, cx: &Context<'_>, label: &str, out: &mut dyn fmt::Write) -> bool {
-        let _ = (cx, label, out);
+    /// the query has that label. Called when somebody reads the label ([`Chain::metadata`]); `reply`
+    /// is what there is of the reply by then.
+    fn metadata(
+        &self,
+        cx: &Context<'_>,
+        reply: &Reply,
+        label: &str,
+        out: &mut dyn fmt::Write,
+    ) -> bool {
+        let _ = (cx, reply, label, out);
         false
     }
 

@@ -241,7 +241,13 @@ impl Plugin for Kubernetes {
         Step::Done(Outcome::Written)
     }
 
-    fn metadata(&self, cx: &Context<'_>, label: &str, out: &mut dyn std::fmt::Write) -> bool {
+    fn metadata(
+        &self,
+        cx: &Context<'_>,
+        _: &Reply,
+        label: &str,
+        out: &mut dyn std::fmt::Write,
+    ) -> bool {
         let label = label.strip_prefix("kubernetes/");
         label.is_some_and(|label| self.write_metadata(cx, label, out))
     }

@@ -111,7 +111,7 @@ impl fmt::Display for Line<'_, '_> {
                 Piece::Text(text) => f.write_str(text)?,
                 Piece::Field(field) => self.field(*field, f)?,
                 Piece::Metadata(label) => {
-                    if !self.cx.chain.metadata(self.cx, label, f) {
+                    if !self.cx.chain.metadata(self.cx, self.reply, label, f) {
                         f.write_char('-')?;
                     }
                 }
