@@ -27,6 +27,7 @@ pub use trace::Trace;
 
 use crate::dns::{Rcode, Reply};
 use std::borrow::Cow;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -42,6 +43,20 @@ pub trait Plugin: Send + Sync + 'static {
     /// with [`Step::Next`].
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
         let _ = (cx, reply, outcome);
+    }
+
+    /// Writes the value that a label of metadata (`PLUGIN/NAME`) has for a query, and says whether
+    /// the query has that label. Called when somebody reads the label ([`Chain::metadata`]); `reply`
+    /// is what there is of the reply by then.
+    fn metadata(
+        &self,
+        cx: &Context<'_>,
+        reply: &Reply,
+        label: &str,
+        out: &mut dyn fmt::Write,
+    ) -> bool {
+        let _ = (cx, reply, label, out);
+        false
     }
 
     /// Whether the plugin is ready to answer; `None` if it never is anything else (`ready` plugin).

@@ -17,6 +17,7 @@ pub mod legacy;
 pub mod loadbalance;
 pub mod log;
 pub mod r#loop;
+pub mod metadata;
 pub mod prometheus;
 mod random;
 pub mod ready;
@@ -32,6 +33,11 @@ use crate::plugin::PluginEntry;
 /// Every directive, in the order in which queries pass the plugins: that of CoreDNS 1.14.7
 /// (SC-1 of the behaviour inventory). It is the only place that says it.
 pub const TABLE: &[PluginEntry] = &[
+    entry(
+        "metadata",
+        "labels of queries that plugins tell each other",
+        metadata::setup,
+    ),
     entry(
         "reload",
         "reloads the Corefile when it changes",

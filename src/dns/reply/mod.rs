@@ -10,6 +10,7 @@ use super::edns::ExtendedError;
 use super::header::{HEADER_LEN, Header};
 use super::name;
 use super::{Class, MAX_MESSAGE, Query, Rcode, Record, RecordType, Records, Section};
+use std::net::SocketAddr;
 
 /// The owner name of a record that is written.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,7 @@ pub struct Reply {
     upstream_options: Vec<u8>,
     extended_errors: Vec<ExtendedError>,
     cluster_data: bool,
+    upstream: Option<SocketAddr>,
     adopted: bool,
     sealed: bool,
 }
@@ -86,6 +88,7 @@ impl Reply {
         self.upstream_options.clear();
         self.extended_errors.clear();
         self.cluster_data = false;
+        self.upstream = None;
         self.adopted = false;
         self.sealed = false;
     }
@@ -130,6 +133,16 @@ impl Reply {
     /// Whether the reply was made from the cluster index.
     pub const fn is_cluster_data(&self) -> bool {
         self.cluster_data
+    }
+
+    /// Notes which upstream was asked last for this reply.
+    pub const fn set_upstream(&mut self, upstream: Option<SocketAddr>) {
+        self.upstream = upstream;
+    }
+
+    /// The upstream that was asked for this reply; `None` for what was known already.
+    pub const fn upstream(&self) -> Option<SocketAddr> {
+        self.upstream
     }
 
     /// Whether the reply is an upstream's message ([`Self::adopt`]).
