@@ -19,3 +19,4 @@ mod reload;
 mod scrape;
 mod server;
 mod stock;
+mod transfer;

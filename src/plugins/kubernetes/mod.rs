@@ -6,12 +6,14 @@ pub mod object;
 pub mod parse;
 mod records;
 pub mod source;
+mod transfer;
 
 use crate::corefile::Error;
 use crate::dns::{
     Class, ExtendedError, Header, Name, OwnedQuery, Owner, Rcode, RecordType, Records, Reply,
     Section, Spelled, Zone,
 };
+use crate::plugin::transfer::Source as Transfers;
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use config::{Answers, Config};
 use index::{Index, Naming};
@@ -54,6 +56,8 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         index: Arc::clone(&cluster.index),
         answers: config.answers.clone(),
     }));
+    let zones = transfer::Zones::new(Arc::clone(&cluster.index), config.answers.clone());
+    setup.provided.provide(Arc::new(Transfers(Arc::new(zones))));
     setup.add(Kubernetes {
         answers: config.answers,
         cluster,
