@@ -14,25 +14,28 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const SERVICES: usize = 5_000;
+/// A zone that no socket buffer takes whole: so many services with so many ports each.
+const WIDE: (usize, usize) = (1_500, 40);
 
-fn service(name: &str, number: usize) -> Value {
+fn service(name: &str, number: usize, ports: usize) -> Value {
     let ip = format!(
         "10.{}.{}.{}",
         100 + number / 65_536,
         number / 256 % 256,
         number % 256
     );
+    let port = |n| json!({"name": format!("port-{n}"), "port": 8_000 + n, "protocol": "TCP"});
+    let ports: Vec<_> = (0..ports).map(port).collect();
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": "default"},
-        "spec": {"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip],
-                 "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
+        "spec": {"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ports": ports}
     })
 }
 
-async fn start(api: &Api) -> TestServer {
+async fn start(api: &Api, (services, ports): (usize, usize)) -> TestServer {
     api.apply([json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})]);
-    api.apply((0..SERVICES).map(|n| service(&format!("service-{n}"), n)));
+    api.apply((0..services).map(|n| service(&format!("service-{n}"), n, ports)));
     let text = format!(
         "cluster.local:0 {{
             bind 127.0.0.1
@@ -77,13 +80,16 @@ async fn wait_for(server: &TestServer, name: &str, code: ResponseCode) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_zone_is_of_one_moment() {
     let api = Api::start().await;
-    let server = start(&api).await;
+    let server = start(&api, WIDE).await;
     let mut connection = slow_client(&server);
     connection.send(&question("cluster.local.", RecordType::AXFR));
     let first = connection.receive();
     // The last of the zone go, and others come that would stand among them.
     api.delete("services", "default", "service-999");
-    api.apply([service("service-998b", 6_000), service("zzz", 6_001)]);
+    api.apply([
+        service("service-998b", 6_000, 40),
+        service("zzz", 6_001, 40),
+    ]);
     wait_for(&server, "service-999", ResponseCode::NXDomain).await;
     wait_for(&server, "zzz", ResponseCode::NoError).await;
     let mut messages = vec![first];
@@ -99,8 +105,10 @@ async fn a_large_zone_is_of_one_moment() {
     assert_eq!(serial(&messages[0]), serial(messages.last().unwrap()));
     let all = records(&messages);
     let distinct: BTreeSet<_> = all.iter().collect();
-    // The SOA record is there twice; two more are NS and its address; three for each service.
-    assert_eq!(all.len(), 2 + 2 + 3 * SERVICES);
+    // The SOA record is there twice; two more are NS and its address; for each service an address,
+    // and two for each port.
+    let (services, each) = (WIDE.0, 1 + 2 * WIDE.1);
+    assert_eq!(all.len(), 2 + 2 + each * services);
     assert_eq!(distinct.len(), all.len() - 1);
     let has = |name: &str| {
         all.iter()
@@ -112,20 +120,20 @@ async fn a_large_zone_is_of_one_moment() {
     connection.send(&question("cluster.local.", RecordType::AXFR));
     let next = receive_all(&mut connection);
     assert!(serial(&next[0]) > serial(&messages[0]));
-    assert_eq!(records(&next).len(), 2 + 2 + 3 * (SERVICES + 1));
+    assert_eq!(records(&next).len(), 2 + 2 + each * (services + 1));
 }
 
 /// However fast the cluster changes, what does not change arrives, and once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_large_zone_arrives_whole_while_it_changes() {
     let api = Arc::new(Api::start().await);
-    let server = start(&api).await;
+    let server = start(&api, (SERVICES, 1)).await;
     let churn = {
         let api = Arc::clone(&api);
         tokio::spawn(async move {
             for number in 0.. {
                 let name = format!("service-{number}-new");
-                api.apply([service(&name, 10_000 + number)]);
+                api.apply([service(&name, 10_000 + number, 1)]);
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 if number % 2 == 0 {
                     api.delete("services", "default", &name);
@@ -162,7 +170,7 @@ async fn a_large_zone_arrives_whole_while_it_changes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn transfers_are_bounded() {
     let api = Api::start().await;
-    let server = start(&api).await;
+    let server = start(&api, WIDE).await;
     let packet = with_opt(question("cluster.local.", RecordType::AXFR), 1232, 0, &[]);
     let mut running: Vec<_> = (0..TRANSFERS)
         .map(|_| {
