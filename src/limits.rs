@@ -58,7 +58,7 @@ pub const MANIFEST_BYTES: u64 = 64 << 20;
 /// Manifest files; further ones are left out (`portolan_kubernetes_manifest_errors_total`).
 pub const MANIFEST_FILES: usize = 10_000;
 /// Zone transfers at one time; a further one is REFUSED (`portolan_transfer_rejected_total`). Each
-/// holds a packed copy of its zone, about 150 octets for a service or an endpoint.
+/// holds a packed copy of its zone, about 200 octets for a service or an endpoint of one port.
 pub const TRANSFERS: usize = 4;
 /// Octets of a query for a transfer; a longer one is FORMERR.
 pub const TRANSFER_QUERY: usize = 4_096;

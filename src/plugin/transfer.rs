@@ -90,6 +90,8 @@ impl Snapshot {
             let mut snapshot = Self::of_soa(source, zone, serial);
             source.records(zone, &mut snapshot);
             if *changes.borrow() == before || tries == TRIES {
+                // It may live for minutes, with a client that is slow.
+                snapshot.packed.shrink_to_fit();
                 return Some(snapshot);
             }
             tries += 1;
