@@ -27,6 +27,8 @@ const FIRST_READ: Duration = Duration::from_secs(3);
 const WRITE: Duration = Duration::from_secs(5);
 /// How often a connection that waits looks whether its listener was given up.
 const LOOK: Duration = Duration::from_millis(500);
+/// Octets of replies above which no further query is taken before they are written.
+const OUT: usize = 1 << 17;
 /// Octets read at once; a longer message makes the buffer grow to at most one message.
 const READ: usize = 4096;
 
@@ -83,6 +85,8 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, slot: &Arc<Slot>) -> io:
     let mut patience = FIRST_READ;
     loop {
         connection.take_messages(&mut input);
+        // Queries that were received already may wait behind either.
+        let busy = !connection.streams.is_empty() || connection.out.len() >= OUT;
         connection.take_stream()?;
         if !connection.out.is_empty() {
             timeout(WRITE, stream.write_all(&connection.out)).await??;
@@ -90,8 +94,8 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, slot: &Arc<Slot>) -> io:
             connection.out.shrink_to(1 << 16);
             last = Instant::now();
         }
-        if !connection.streams.is_empty() {
-            // Answers that became known meanwhile need not wait for the end of the stream.
+        if busy {
+            // Answers that became known meanwhile need not wait for the end of a stream.
             while let Ok(reply) = replies.try_recv() {
                 connection.waiting -= 1;
                 connection.append_all(reply);
@@ -156,7 +160,7 @@ impl Connection<'_> {
         let at = Instant::now();
         let routes = self.slot.routes.load();
         let mut used = 0;
-        while self.waiting < TCP_PIPELINE && self.out.len() < 1 << 17 && self.streams.is_empty() {
+        while self.waiting < TCP_PIPELINE && self.out.len() < OUT && self.streams.is_empty() {
             let Some((head, rest)) = input[used..].split_first_chunk::<2>() else {
                 break;
             };

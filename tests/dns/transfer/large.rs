@@ -199,3 +199,43 @@ async fn transfers_are_bounded() {
     }
     assert!(server.metric("portolan_transfers_total{result=\"broken\"}") >= Some(1.0));
 }
+
+/// Queries behind a transfer on the same connection are answered after it, and a client that has
+/// closed its side still gets all of it (RFC 7766 §6.2.1.1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_goes_on_behind_a_transfer() {
+    let api = Api::start().await;
+    let server = start(&api, WIDE).await;
+    let mut connection = slow_client(&server);
+    let name = "service-7.default.svc.cluster.local.";
+    for _ in 0..2 {
+        connection.send(&question("cluster.local.", RecordType::AXFR));
+        connection.send(&question(name, RecordType::A));
+    }
+    connection.0.shutdown(std::net::Shutdown::Write).unwrap();
+    let each = 1 + 2 * WIDE.1;
+    let (mut records, mut answers) = (0, 0);
+    for _ in 0..2 {
+        let mut soas = 0;
+        while soas < 2 {
+            let message = connection.receive();
+            if message.queries[0].name().to_string() == name {
+                answers += message.answers.len();
+                continue;
+            }
+            let types = message.answers.iter().map(|record| record.record_type());
+            soas += types
+                .filter(|&t| t == hickory_proto::rr::RecordType::SOA)
+                .count();
+            records += message.answers.len();
+        }
+    }
+    assert_eq!(records, 2 * (2 + 2 + each * WIDE.0));
+    while answers < 2 {
+        answers += connection.receive().answers.len();
+    }
+    // Then it is closed.
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut connection.0, &mut rest).unwrap();
+    assert!(rest.is_empty());
+}

@@ -2,6 +2,7 @@
 
 mod large;
 mod secondary;
+mod stream;
 
 use crate::support::client::{Tcp, ask, question, show, with_opt};
 use crate::support::server::TestServer;
