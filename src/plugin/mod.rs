@@ -7,6 +7,9 @@
 //! reverse order ([`Plugin::answered`]), whether the answer came at once or later: a plugin that
 //! wraps others is written once. Only waiting allocates.
 //!
+//! A reply may be a stream of messages ([`crate::dns::More`]): the first passes the chain like any
+//! other, the rest goes from its source to the connection.
+//!
 //! This module knows no plugin and no socket.
 
 pub mod admin;
@@ -17,6 +20,7 @@ pub mod provided;
 pub mod setup;
 pub mod shared;
 pub mod trace;
+pub mod transfer;
 
 pub use chain::{Chain, Flow, Pending};
 pub use context::{Client, Context, OwnedContext, Transport};

@@ -23,6 +23,7 @@ mod random;
 pub mod ready;
 pub mod reload;
 pub mod template;
+pub mod transfer;
 pub mod whoami;
 
 #[cfg(test)]
@@ -79,6 +80,11 @@ pub const TABLE: &[PluginEntry] = &[
     ),
     entry("cache", "caches answers from elsewhere", cache::setup),
     entry("template", "answers made from templates", template::setup),
+    entry(
+        "transfer",
+        "hands whole zones to other servers, and tells them of changes",
+        transfer::setup,
+    ),
     entry(
         "hosts",
         "answers from a file in the style of /etc/hosts",

@@ -22,3 +22,4 @@ mod reload;
 mod scrape;
 mod server;
 mod stock;
+mod transfer;

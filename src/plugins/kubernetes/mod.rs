@@ -9,6 +9,7 @@ pub mod object;
 pub mod parse;
 mod records;
 pub mod source;
+mod transfer;
 mod visibility;
 
 use crate::corefile::Error;
@@ -16,6 +17,7 @@ use crate::dns::{
     Class, ExtendedError, Header, Name, OwnedQuery, Owner, Rcode, RecordType, Records, Reply,
     Section, Spelled, Zone,
 };
+use crate::plugin::transfer::Source as Transfers;
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use clients::{Clients, WithClients};
 use config::{Answers, Config};
@@ -69,6 +71,8 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         imports: cluster.imports.clone(),
         answers: config.answers.clone(),
     }));
+    let zones = transfer::Zones::new(Arc::clone(&cluster.index), config.answers.clone());
+    setup.provided.provide(Arc::new(Transfers(Arc::new(zones))));
     setup.add(Kubernetes {
         answers: config.answers,
         cluster,
