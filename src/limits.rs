@@ -57,3 +57,6 @@ pub const KUBE_EVENT_BYTES: usize = 16 << 20;
 pub const MANIFEST_BYTES: u64 = 64 << 20;
 /// Manifest files; further ones are left out (`portolan_kubernetes_manifest_errors_total`).
 pub const MANIFEST_FILES: usize = 10_000;
+/// Domains of a search list that `autopath` completes names with: as many as Kubernetes lets a pod
+/// have. A longer list is an error in the Corefile; the server's own is left out with a warning.
+pub const SEARCH_DOMAINS: usize = 32;

@@ -3,6 +3,7 @@
 mod adopt;
 mod finish;
 mod rdata;
+mod rename;
 
 pub use rdata::Rdata;
 
@@ -41,6 +42,8 @@ pub struct Reply {
     cluster_data: bool,
     adopted: bool,
     sealed: bool,
+    /// What [`Self::rename`] reads from; kept so that it allocates once.
+    spare: Vec<u8>,
 }
 
 /// A point in the writing of a reply.

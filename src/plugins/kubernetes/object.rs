@@ -98,6 +98,8 @@ pub struct Pod {
     /// Whether `metadata.deletionTimestamp` is set. (Such an update is ignored: the pod keeps its
     /// last record until it is deleted, KM-5.)
     pub deleted: bool,
+    /// `spec.hostNetwork`: its address is that of its node.
+    pub host_network: bool,
 }
 
 /// An object without its key.

@@ -4,6 +4,8 @@
 //! immutable shards, and a change rebuilds the shards that it touches. Writers take turns (one
 //! lock), so that an entry is always put together from its newest parts.
 
+mod client;
+mod external;
 mod service;
 mod table;
 #[cfg(test)]
@@ -36,6 +38,8 @@ pub struct Index {
     writer: Mutex<Writer>,
     naming: Naming,
     changes: tokio::sync::watch::Sender<u64>,
+    clients: client::Clients,
+    externals: external::Externals,
 }
 
 /// What an address leads to.
@@ -59,6 +63,8 @@ impl Index {
             writer: Mutex::default(),
             naming,
             changes: tokio::sync::watch::Sender::new(0),
+            clients: client::Clients::new(),
+            externals: external::Externals::new(),
         }
     }
 

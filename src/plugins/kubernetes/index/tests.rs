@@ -94,7 +94,11 @@ fn object(kind: Kind) -> BoxedStrategy<Object> {
         Kind::Pod => (prop::option::of(1..5u8), prop::bool::weighted(0.2))
             .prop_map(|(ip, deleted)| {
                 let ip = ip.map(address);
-                Object::Pod(Pod { ip, deleted })
+                Object::Pod(Pod {
+                    ip,
+                    deleted,
+                    host_network: false,
+                })
             })
             .boxed(),
     }

@@ -75,6 +75,7 @@ impl Index {
         if self.service(key.namespace.as_bytes(), key.name.as_bytes(), same) == Some(true) {
             return;
         }
+        self.note_external(key, service.as_ref());
         let naming = self.naming;
         let mut changed = false;
         self.update(key, |old| {
@@ -201,7 +202,11 @@ impl Index {
             Kind::Namespace => self.set_namespace(&key.name, false),
             Kind::Service => self.set_service(key, None),
             Kind::EndpointSlice => self.set_slice(writer, key, None),
-            Kind::Pod => self.set_pod(writer, key, None),
+            Kind::Pod => {
+                let before = writer.pods.get(key).copied();
+                self.clients.set(key, before, None, false);
+                self.set_pod(writer, key, None);
+            }
         }
     }
 
@@ -256,8 +261,12 @@ impl Index {
             }),
             Kind::Pod => {
                 for (key, &ip) in &writer.pods {
-                    let (ip, deleted) = (Some(ip), false);
-                    each(key.clone(), Object::Pod(Pod { ip, deleted }));
+                    let pod = Pod {
+                        ip: Some(ip),
+                        deleted: false,
+                        host_network: self.clients.is_on_host(key, ip),
+                    };
+                    each(key.clone(), Object::Pod(pod));
                 }
             }
         }
@@ -281,7 +290,11 @@ impl Sink for Index {
             Object::EndpointSlice(slice) => self.set_slice(&mut writer, &key, Some(slice)),
             // Until it is really gone, a pod keeps its name (KM-5).
             Object::Pod(pod) if pod.deleted => {}
-            Object::Pod(pod) => self.set_pod(&mut writer, &key, pod.ip),
+            Object::Pod(pod) => {
+                let before = writer.pods.get(&key).copied();
+                self.clients.set(&key, before, pod.ip, pod.host_network);
+                self.set_pod(&mut writer, &key, pod.ip);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 impl Part<'_> {
     /// Whether a port is one that the name asks for (KQ-3).
-    pub(super) fn asks_for(&self, port: &Port) -> bool {
+    pub(in crate::plugins) fn asks_for(&self, port: &Port) -> bool {
         let is = |asked: &[u8], has: &str| {
             asked.is_empty() || has.as_bytes().eq_ignore_ascii_case(asked)
         };
@@ -24,7 +24,7 @@ impl Part<'_> {
 
     /// Whether the name asks for any of these ports. Where the API lists none there are ports all
     /// the same, of no name.
-    pub(super) fn asks_for_any(&self, ports: &[Port]) -> bool {
+    pub(in crate::plugins) fn asks_for_any(&self, ports: &[Port]) -> bool {
         match self {
             Part::Port { .. } => ports.iter().any(|port| self.asks_for(port)),
             Part::Whole | Part::Endpoint(_) => true,
@@ -43,7 +43,7 @@ impl Part<'_> {
 }
 
 /// The endpoints of an entry that a name stands for.
-pub(super) struct Endpoints<'e, 'n> {
+pub(in crate::plugins) struct Endpoints<'e, 'n> {
     entry: &'e Entry,
     /// Those of the host name that was asked for, or all.
     range: Range<usize>,
@@ -52,7 +52,7 @@ pub(super) struct Endpoints<'e, 'n> {
 
 impl Source<'_> {
     /// The endpoints that a name stands for.
-    pub(super) fn endpoints<'e, 'n>(
+    pub(in crate::plugins) fn endpoints<'e, 'n>(
         &self,
         entry: &'e Entry,
         asked: &ServiceName<'n>,
@@ -71,25 +71,25 @@ impl Source<'_> {
 }
 
 impl<'e> Endpoints<'e, '_> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::plugins) fn is_empty(&self) -> bool {
         !self.range.clone().any(|at| self.has(at))
     }
 
     /// The addresses, each once.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(in crate::plugins) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let has = |at| self.has(at);
         let first = move |&at: &usize| has(at) && !self.repeats(at, has);
         self.range.clone().filter(first).map(|at| self.get(at).ip)
     }
 
     /// How many pairs of an endpoint and a port there are; an endpoint without ports counts for one.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::plugins) fn count(&self) -> usize {
         let having = self.range.clone().filter(|&at| self.has(at));
         having.map(|at| self.asked(at).count().max(1)).sum()
     }
 
     /// The endpoints by their host names, in the order of these.
-    pub(super) fn by_host(&self) -> impl Iterator<Item = Host<'e, '_>> {
+    pub(in crate::plugins) fn by_host(&self) -> impl Iterator<Item = Host<'e, '_>> {
         let mut next = self.range.start;
         let all = &self.entry.endpoints[self.range.clone()];
         all.chunk_by(|a, b| a.host == b.host).map(move |same| {
@@ -126,15 +126,15 @@ impl<'e> Endpoints<'e, '_> {
 }
 
 /// The endpoints of one host name that a name stands for.
-pub(super) struct Host<'e, 'n>(Endpoints<'e, 'n>);
+pub(in crate::plugins) struct Host<'e, 'n>(Endpoints<'e, 'n>);
 
 impl<'e> Host<'e, '_> {
-    pub(super) fn name(&self) -> &'e str {
+    pub(in crate::plugins) fn name(&self) -> &'e str {
         &self.0.get(self.0.range.start).host
     }
 
     /// Calls `each` with the numbers of the ports that are asked for, each once.
-    pub(super) fn ports(&self, mut each: impl FnMut(u16)) {
+    pub(in crate::plugins) fn ports(&self, mut each: impl FnMut(u16)) {
         let slice = |at| self.0.get(at).slice;
         let start = self.0.range.start;
         for at in self.0.range.clone() {
@@ -155,7 +155,7 @@ impl<'e> Host<'e, '_> {
     }
 
     /// The addresses that have one of these ports, each once.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(in crate::plugins) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let has = |at| self.numbers(at).next().is_some();
         let first = move |&at: &usize| has(at) && !self.0.repeats(at, has);
         self.0

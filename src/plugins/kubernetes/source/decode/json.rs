@@ -102,8 +102,15 @@ pub(crate) fn read<'a, D: Deserializer<'a>>(
             slice(&meta, endpoints, ports(&json.ports))
         }
         Kind::Pod => {
-            let status = json.status.unwrap_or_default();
-            pod(&meta, text(&status.pod_ip))
+            let (spec, status) = (
+                json.spec.unwrap_or_default(),
+                json.status.unwrap_or_default(),
+            );
+            pod(
+                &meta,
+                text(&status.pod_ip),
+                spec.host_network.unwrap_or(false),
+            )
         }
     };
     Ok((meta, object))
@@ -205,6 +212,7 @@ struct Spec<'a> {
     external_name: Option<Text<'a>>,
     r#type: Option<Text<'a>>,
     ports: Option<Vec<JsonPort<'a>>>,
+    host_network: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

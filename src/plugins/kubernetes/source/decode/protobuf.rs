@@ -110,7 +110,7 @@ fn decode(kind: Kind, message: &[u8]) -> Item<'_> {
         Kind::Namespace => Ok(Object::Namespace),
         Kind::Service => service(message),
         Kind::EndpointSlice => endpoint_slice(&meta, message),
-        Kind::Pod => pod_address(message).map(|ip| pod(&meta, ip)),
+        Kind::Pod => a_pod(&meta, message),
     };
     item(meta, object)
 }
@@ -236,7 +236,15 @@ fn ready(field: Field<'_>) -> Result<Option<bool>, Error> {
     Ok(None)
 }
 
-fn pod_address(message: &[u8]) -> Result<&str, Error> {
+fn a_pod(meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
     let ip = first_bytes(first_bytes(message, 3)?, 6)?;
-    std::str::from_utf8(ip).map_err(|_| Error::Utf8)
+    let ip = std::str::from_utf8(ip).map_err(|_| Error::Utf8)?;
+    let mut host_network = false;
+    let mut spec = Fields::new(first_bytes(message, 2)?);
+    while let Some(field) = spec.next()? {
+        if field.number == 11 {
+            host_network = field.int()? != 0;
+        }
+    }
+    Ok(pod(meta, ip, host_network))
 }

@@ -129,9 +129,10 @@ pub(super) fn slice(meta: &Meta<'_>, endpoints: Vec<Endpoint>, ports: Vec<Port>)
 }
 
 /// A pod.
-pub(super) fn pod(meta: &Meta<'_>, ip: &str) -> Object {
+pub(super) fn pod(meta: &Meta<'_>, ip: &str, host_network: bool) -> Object {
     Object::Pod(Pod {
         ip: address(ip),
         deleted: meta.deleted,
+        host_network,
     })
 }

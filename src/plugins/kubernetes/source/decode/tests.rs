@@ -238,11 +238,26 @@ fn pods() {
         "podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}],
     }});
     let ip = Some("10.1.0.1".parse().unwrap());
-    assert_eq!(pod(primary), Pod { ip, deleted: false });
+    let expected = Pod {
+        ip,
+        deleted: false,
+        host_network: false,
+    };
+    assert_eq!(pod(primary), expected);
+    let on_its_node = json!({"spec": {"hostNetwork": true}, "status": {"podIP": "10.1.0.1"}});
+    let expected = Pod {
+        host_network: true,
+        ..expected
+    };
+    assert_eq!(pod(on_its_node), expected);
     // KM-5.
     let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}});
-    let deleted = true;
-    assert_eq!(pod(going), Pod { ip: None, deleted });
+    let expected = Pod {
+        ip: None,
+        deleted: true,
+        host_network: false,
+    };
+    assert_eq!(pod(going), expected);
 }
 
 #[test]

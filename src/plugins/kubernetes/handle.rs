@@ -1,0 +1,67 @@
+//! What other plugins of the block get to know of the cluster.
+
+use super::config::Answers;
+use super::index::{Entry, Index};
+use super::records::{Family, Found, Source};
+use crate::dns::{Name, Reply, Zone};
+use std::sync::Arc;
+
+/// The handle that [`crate::plugin::Provided`] holds.
+#[derive(Debug)]
+pub struct Provided {
+    /// The live index.
+    pub index: Arc<Index>,
+    /// What this occurrence of the plugin answers.
+    pub answers: Answers,
+}
+
+impl Provided {
+    /// The zone of the plugin that `name` is in; the longest of several.
+    #[inline]
+    pub fn zone_of(&self, name: &Name) -> Option<&Zone> {
+        Zone::longest(&self.answers.zones, name)
+    }
+
+    /// Whether `name`, which is in `zone`, exists, whatever types it has. (Of reverse zones only
+    /// the apex does.)
+    #[inline]
+    pub fn exists(&self, name: &Name, zone: &Zone) -> bool {
+        // Without a family nothing is written.
+        self.source().existence(name, zone, &mut Reply::default()) != Found::Nothing
+    }
+
+    /// Whether queries may see this namespace (`namespaces`, `namespace_labels`).
+    #[inline]
+    pub fn exposes(&self, namespace: &[u8]) -> bool {
+        self.source().exposes(namespace)
+    }
+
+    /// The services that one of this machine's addresses is an endpoint of, each once.
+    pub fn own_services(&self, mut each: impl FnMut(&Entry)) {
+        self.source().own_services(|entry, _| each(entry));
+    }
+
+    /// What answers are made from.
+    pub(in crate::plugins) fn source(&self) -> Source<'_> {
+        Source {
+            index: &self.index,
+            answers: &self.answers,
+        }
+    }
+}
+
+impl Source<'_> {
+    fn existence(&self, name: &Name, zone: &Zone, reply: &mut Reply) -> Found {
+        if name.label_count() == zone.label_count() {
+            return Found::Nodata;
+        }
+        if zone.is_reverse() {
+            return Found::Nothing;
+        }
+        let subject = super::parse::Subject::read(name, zone.label_count());
+        match subject {
+            super::parse::Subject::Version => Found::Nodata,
+            subject => self.addresses(&subject, zone, Family::None, reply),
+        }
+    }
+}
