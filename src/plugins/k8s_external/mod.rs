@@ -8,9 +8,7 @@ mod service;
 mod tests;
 
 use crate::corefile::Error;
-use crate::dns::{
-    ExtendedError, Header, Name, Owner, Rcode, RecordType, Reply, Section, Zone,
-};
+use crate::dns::{ExtendedError, Header, Name, Owner, Rcode, RecordType, Reply, Section, Zone};
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Setup, Step};
 use crate::plugins::kubernetes::follow::{Wanted, follow};
 use crate::plugins::kubernetes::index::Entry;
@@ -189,7 +187,10 @@ enum Host<'e> {
 
 /// The external addresses of a service, each once, in order.
 fn hosts(entry: &Entry) -> impl Iterator<Item = Host<'_>> {
-    let texts = entry.service.as_deref().map_or(&[][..], |s| &s.external_ips);
+    let texts = entry
+        .service
+        .as_deref()
+        .map_or(&[][..], |s| &s.external_ips);
     let host = |text: &'_ str| match text.parse::<IpAddr>() {
         Ok(ip) => Ok(ip.to_canonical()),
         Err(_) => Err(()),

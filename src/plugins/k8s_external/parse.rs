@@ -8,7 +8,7 @@ use crate::plugins::kubernetes::parse::{Part, ServiceName};
 pub(super) enum Subject<'n> {
     /// The zone itself.
     Zone,
-    /// `APEX.ZONE`.
+    /// `APEX.ZONE`, and what lies on the way there.
     Apex,
     /// `ns1.APEX.ZONE`.
     NameServer,
@@ -37,6 +37,12 @@ impl<'n> Subject<'n> {
                     _ => Self::Unknown,
                 };
             }
+        }
+        // On the way to an apex of several labels (RFC 8020).
+        if let Some(above) = apex.label_count().checked_sub(left)
+            && name.labels().take(left).eq(apex.labels().skip(above))
+        {
+            return Self::Apex;
         }
         let bare = |at: usize| {
             let label = name.label(at);
@@ -86,7 +92,8 @@ mod tests {
         ] {
             assert_eq!(read(name, apex), subject, "{name}");
         }
-        assert!(read("c.example.org", "b.c").starts_with("Namespace("));
+        assert_eq!(read("c.example.org", "b.c"), "Apex");
+        assert!(read("b.example.org", "b.c").starts_with("Namespace("));
         assert!(read("web.red.example.org", "dns").contains("part: Whole"));
         assert!(read("_x.web.red.example.org", "dns").contains("part: Endpoint([120])"));
         assert!(read("_._.web.red.example.org", "dns").contains("part: Whole"));

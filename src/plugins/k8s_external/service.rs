@@ -40,9 +40,7 @@ impl Source<'_> {
                 (RecordType::A | RecordType::AAAA, Side::Endpoints) => {
                     self.endpoint_addresses(entry, asked, qtype, reply)
                 }
-                (RecordType::SRV, Side::Hosts) => {
-                    self.srv(entry, service, asked, left - 2, reply)
-                }
+                (RecordType::SRV, Side::Hosts) => self.srv(entry, service, asked, left - 2, reply),
                 (RecordType::SRV, Side::Endpoints) => {
                     self.endpoint_srv(entry, asked, left - 2, reply)
                 }
@@ -128,7 +126,12 @@ impl Source<'_> {
         service_at: usize,
         reply: &mut Reply,
     ) -> Found {
-        let ports = || service.ports.iter().filter(|port| asked.part.asks_for(port));
+        let ports = || {
+            service
+                .ports
+                .iter()
+                .filter(|port| asked.part.asks_for(port))
+        };
         let weight = weight(ports().count().max(1) * hosts(entry).count());
         let is_address = |host: &Host<'_>| matches!(host, Host::Address(_));
         let mut itself = false;

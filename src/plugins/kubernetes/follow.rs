@@ -31,8 +31,10 @@ pub(in crate::plugins) fn follow(cx: &Context<'_>, reply: &Reply, wanted: Vec<Wa
     let cx = cx.to_owned();
     Step::Wait(Box::pin(async move {
         let mut answers = Vec::new();
-        for wanted in wanted {
-            answers.push((wanted.section, ask(&cx, &wanted).await));
+        for (at, each) in wanted.iter().enumerate() {
+            // Another type of the same name has the same aliases.
+            let again = wanted[..at].iter().any(|before| before.name == each.name);
+            answers.push((each.section, again, ask(&cx, each).await));
         }
         let view = cx.view();
         let mut reply = Reply::new();
@@ -45,11 +47,11 @@ pub(in crate::plugins) fn follow(cx: &Context<'_>, reply: &Reply, wanted: Vec<Wa
             let end = ends[section as usize];
             reply.push_wire(section, &records[from..end], counts[section as usize]);
             from = end;
-            for (_, answer) in answers.iter().filter(|(wanted, _)| *wanted == section) {
+            for (_, again, answer) in answers.iter().filter(|(wanted, ..)| *wanted == section) {
                 if let Some((outcome, inner)) = answer
                     && *outcome != Outcome::Dropped
                 {
-                    append_answers(inner, section, &mut reply);
+                    append_answers(inner, section, !again, &mut reply);
                 }
             }
         }
@@ -65,9 +67,9 @@ async fn ask(cx: &OwnedContext, wanted: &Wanted) -> Option<(Outcome, Reply)> {
     Some(answer.await)
 }
 
-/// Appends addresses and aliases of another reply's answer section, their names in full and as they
-/// are spelled there.
-fn append_answers(from: &Reply, section: Section, to: &mut Reply) {
+/// Appends addresses (and `aliases`) of another reply's answer section, their names in full and as
+/// they are spelled there.
+fn append_answers(from: &Reply, section: Section, aliases: bool, to: &mut Reply) {
     if from.has_flag(Header::TC) {
         to.set_flag(Header::TC, true);
     }
@@ -89,7 +91,7 @@ fn append_answers(from: &Reply, section: Section, to: &mut Reply) {
             RecordType::A | RecordType::AAAA => {
                 to.push(section, owner, rtype, ttl, &message[record.rdata]);
             }
-            RecordType::CNAME => {
+            RecordType::CNAME if aliases => {
                 let Ok(target) = spelled(record.rdata.start) else {
                     return;
                 };
