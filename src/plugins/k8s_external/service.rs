@@ -132,7 +132,8 @@ impl Source<'_> {
                 .iter()
                 .filter(|port| asked.part.asks_for(port))
         };
-        let weight = weight(ports().count().max(1) * hosts(entry).count());
+        // CoreDNS: an address that stands there twice counts twice.
+        let weight = weight(ports().count().max(1) * service.external_ips.len());
         let is_address = |host: &Host<'_>| matches!(host, Host::Address(_));
         let mut itself = false;
         let mut wanted = Vec::new();

@@ -199,6 +199,30 @@ fn serials_follow_what_is_seen_from_outside() {
 }
 
 #[test]
+fn services_that_are_seen_from_outside() {
+    let cluster = cluster();
+    list(
+        &cluster,
+        &[
+            (key("", "red"), Object::Namespace),
+            (key("red", "web"), service(&["192.0.2.1"])),
+            (key("red", "db"), service(&[])),
+            (key("red", "db-1"), slice("db", &["10.0.0.1"])),
+            (key("red", "empty"), service(&[])),
+            (key("blue", "hidden"), service(&["192.0.2.1"])),
+        ],
+    );
+    let names = |headless| {
+        let mut names = Vec::new();
+        cluster.external_services(headless, |entry| names.push(entry.key.name.to_string()));
+        names.sort();
+        names
+    };
+    assert_eq!(names(false), ["web"]);
+    assert_eq!(names(true), ["db", "web"]);
+}
+
+#[test]
 fn options() {
     let read = |text: &str| Config::read(&directives(text)[0], &[]).unwrap();
     let config = read("k8s_external example.org");

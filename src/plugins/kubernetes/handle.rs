@@ -41,6 +41,24 @@ impl Provided {
         self.source().own_services(|entry, _| each(entry));
     }
 
+    /// Every service that those outside see: it has external addresses, or (`headless`) it is a
+    /// headless one with endpoints. In no order.
+    pub fn external_services(&self, headless: bool, mut each: impl FnMut(&Entry)) {
+        self.index.entries(|entry| {
+            let Some(service) = &entry.service else {
+                return;
+            };
+            let inside = service.external_ips.is_empty();
+            if inside && !(headless && service.headless && !entry.endpoints.is_empty()) {
+                return;
+            }
+            let namespace = entry.key.namespace.as_bytes();
+            if self.exposes(namespace) && self.index.has_namespace(namespace) {
+                each(entry);
+            }
+        });
+    }
+
     /// What answers are made from.
     pub(in crate::plugins) fn source(&self) -> Source<'_> {
         Source {
