@@ -261,6 +261,41 @@ fn pods() {
 }
 
 #[test]
+fn pods_on_the_network_of_their_node_in_protobuf() {
+    // Field `number` with these octets, at most 127 of them.
+    let field = |number: u8, octets: &[u8]| {
+        let mut out = vec![number << 3 | 2, octets.len() as u8];
+        out.extend_from_slice(octets);
+        out
+    };
+    for (flag, host_network) in [
+        (&[][..], false),
+        (&[11 << 3, 0], false),
+        (&[11 << 3, 1], true),
+    ] {
+        // `nodeName` stands before the flag.
+        let spec = [&field(10, b"node"), flag].concat();
+        let parts = [
+            field(1, &field(1, b"a")),
+            field(2, &spec),
+            field(3, &field(6, b"10.1.0.1")),
+        ];
+        let list = field(2, &parts.concat());
+        let body = [b"k8s\0", &field(2, &list)[..]].concat();
+        let items = items(Format::Protobuf, Kind::Pod, &body).unwrap();
+        let pod = Object::Pod(Pod {
+            ip: Some("10.1.0.1".parse().unwrap()),
+            deleted: false,
+            host_network,
+        });
+        assert!(
+            format!("{items:?}").contains(&format!("{pod:?}")),
+            "{items:?}"
+        );
+    }
+}
+
+#[test]
 fn bad_items_keep_their_names() {
     let body = json!({
         "metadata": {"resourceVersion": "9", "continue": "t"},
