@@ -71,3 +71,6 @@ pub const TRANSFERS: usize = 4;
 pub const TRANSFER_QUERY: usize = 4_096;
 /// Addresses in one `transfer` stanza, each with a task of its own; more is an error.
 pub const TRANSFER_SECONDARIES: usize = 64;
+/// Domains of a search list that `autopath` completes names with: as many as Kubernetes lets a pod
+/// have. A longer list is an error in the Corefile; the server's own is left out with a warning.
+pub const SEARCH_DOMAINS: usize = 32;

@@ -142,6 +142,8 @@ async fn a_query_answered_from_memory_allocates_nothing() {
                 fallthrough in-addr.arpa ip6.arpa
                 ttl 30
             }}
+            autopath @kubernetes
+            k8s_external external.example
             forward . {}
             cache 30
             loadbalance
@@ -233,6 +235,39 @@ async fn a_query_answered_from_memory_allocates_nothing() {
         ),
         (
             "www.example.org.default.svc.cluster.local.",
+            RecordType::A,
+            "NXDomain",
+            0,
+        ),
+        // The client is a pod of `apps`: completed from the index, and from the cache.
+        (
+            "webserver.default.apps.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            2,
+        ),
+        (
+            "db.default.svc.apps.svc.cluster.local.",
+            RecordType::SRV,
+            "NoError",
+            3,
+        ),
+        (
+            "default.apps.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            0,
+        ),
+        (
+            "outside.example.apps.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            2,
+        ),
+        ("external.example.", RecordType::NS, "NoError", 1),
+        ("default.external.example.", RecordType::A, "NoError", 0),
+        (
+            "nosuch.default.external.example.",
             RecordType::A,
             "NXDomain",
             0,

@@ -12,7 +12,7 @@
 
 use super::header::{HEADER_LEN, Header};
 use super::name::MAX_NAME;
-use super::{MAX_MESSAGE, Name, Record, RecordType, Records, Reply, Section, WireError};
+use super::{Class, MAX_MESSAGE, Name, Record, RecordType, Records, Reply, Section, WireError};
 use std::ops::Range;
 
 /// Records in our own compression, to be written behind a header and the question.
@@ -72,7 +72,13 @@ impl Normalised {
         records: impl Iterator<Item = Result<Record, WireError>>,
     ) -> Result<Self, WireError> {
         let head = message.get(..start).ok_or(WireError::UnexpectedEnd)?;
-        let mut writer = Writer::new(message, head)?;
+        let (name, end) = Name::read(head, HEADER_LEN)?;
+        if end - HEADER_LEN != name.wire().len() {
+            return Err(WireError::BadPointer);
+        }
+        let mut buf = Vec::with_capacity(message.len() + 64);
+        buf.extend_from_slice(head);
+        let mut writer = Writer::new(message, buf);
         let mut out = Self {
             buf: Vec::new(),
             ends: [start; 3],
@@ -202,7 +208,8 @@ fn fields(rtype: RecordType) -> &'static [Field] {
 /// Slots of the table of names that can be pointed to.
 const SLOTS: usize = 256;
 
-struct Writer<'m> {
+/// Writes records of a message behind another question.
+pub(super) struct Writer<'m> {
     message: &'m [u8],
     out: Vec<u8>,
     question_end: usize,
@@ -212,27 +219,58 @@ struct Writer<'m> {
 }
 
 impl<'m> Writer<'m> {
-    fn new(message: &'m [u8], head: &[u8]) -> Result<Self, WireError> {
-        let (name, end) = Name::read(head, HEADER_LEN)?;
-        if end - HEADER_LEN != name.wire().len() {
-            return Err(WireError::BadPointer);
-        }
-        let mut out = Vec::with_capacity(message.len() + 64);
-        out.extend_from_slice(head);
+    /// Writes behind `out`: room for a header, and the question, whose name is not compressed.
+    pub(super) fn new(message: &'m [u8], out: Vec<u8>) -> Self {
         let mut writer = Self {
             message,
+            question_end: out.len(),
             out,
-            question_end: head.len(),
             known: [0; SLOTS],
         };
-        let (question, _) = Spelled::read(head, HEADER_LEN)?;
-        question.slots(|label, slot| {
-            writer.known[slot] = (HEADER_LEN + question.offset(label)) as u16;
-        });
-        Ok(writer)
+        if let Ok((question, _)) = Spelled::read(&writer.out, HEADER_LEN) {
+            question.slots(|label, slot| {
+                writer.known[slot] = (HEADER_LEN + question.offset(label)) as u16;
+            });
+        }
+        writer
     }
 
-    fn record(&mut self, record: &Record) -> Result<(), WireError> {
+    /// What was written.
+    pub(super) fn into_out(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Writes a record whose rdata is a name.
+    pub(super) fn alias(
+        &mut self,
+        owner: &Spelled,
+        (rtype, class): (RecordType, Class),
+        ttl: u32,
+        target: &Spelled,
+    ) {
+        self.name(owner, true);
+        self.out.extend_from_slice(&rtype.0.to_be_bytes());
+        self.out.extend_from_slice(&class.0.to_be_bytes());
+        self.out.extend_from_slice(&ttl.to_be_bytes());
+        let length_at = self.out.len();
+        self.out.extend_from_slice(&[0; 2]);
+        self.name(target, true);
+        // A name is at most 255 octets long.
+        let len = (self.out.len() - length_at - 2) as u16;
+        self.out[length_at..length_at + 2].copy_from_slice(&len.to_be_bytes());
+    }
+
+    /// Writes a record of the message; one that does not fit is not written.
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), WireError> {
+        let start = self.out.len();
+        let written = self.try_record(record);
+        if written.is_err() {
+            self.out.truncate(start);
+        }
+        written
+    }
+
+    fn try_record(&mut self, record: &Record) -> Result<(), WireError> {
         let (owner, _) = Spelled::read(self.message, record.start)?;
         self.name(&owner, true);
         self.octets(record.fixed..record.rdata.start)?;

@@ -3,6 +3,7 @@
 use super::edns;
 use super::header::{HEADER_LEN, Header};
 use super::{Class, Edns, Name, Opcode, Rcode, RecordType, Records, Section, WireError};
+use smallvec::SmallVec;
 
 /// A query as received: the packet with its question and OPT record located.
 ///
@@ -176,12 +177,49 @@ impl<'p> Query<'p> {
             .map_or(512, |edns| usize::from(edns.udp_size.max(512)))
     }
 
+    /// The same query for another name (wire form): `packet` holds it. `None` where that is no name.
+    pub fn renamed<'n>(
+        &self,
+        name: &[u8],
+        packet: &'n mut SmallVec<[u8; PACKET]>,
+    ) -> Option<Query<'n>> {
+        packet.clear();
+        write_question(self, name, (self.qtype, self.qclass), packet);
+        let mut query = Query::read(packet).ok()?;
+        if let Some(edns) = &self.edns {
+            query.cap_udp_size(edns.udp_size);
+        }
+        Some(query)
+    }
+
     /// A copy that can wait: for queries that are answered later.
     pub fn to_owned(&self) -> OwnedQuery {
         OwnedQuery {
             packet: self.packet.into(),
             udp_size: self.edns.as_ref().map(|edns| edns.udp_size),
         }
+    }
+}
+
+/// Octets of the queries that are written on the stack.
+pub const PACKET: usize = 512;
+
+/// Writes the message of `query` with another question: same flags and OPT record.
+fn write_question(
+    query: &Query<'_>,
+    name: &[u8],
+    (qtype, qclass): (RecordType, Class),
+    packet: &mut SmallVec<[u8; PACKET]>,
+) {
+    let old = query.packet();
+    packet.extend_from_slice(&old[..HEADER_LEN]);
+    packet[4..HEADER_LEN].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+    packet.extend_from_slice(name);
+    packet.extend_from_slice(&qtype.0.to_be_bytes());
+    packet.extend_from_slice(&qclass.0.to_be_bytes());
+    if let Some(edns) = query.edns() {
+        packet.extend_from_slice(&old[edns.offset..edns.options.end]);
+        packet[11] = 1;
     }
 }
 
@@ -223,18 +261,10 @@ impl OwnedQuery {
     /// The same message with another question (same flags and OPT record): what the server asks
     /// itself on behalf of a client.
     pub fn with_question(query: &Query<'_>, name: &[u8], qtype: RecordType, qclass: Class) -> Self {
-        let old = query.packet();
-        let mut packet = old[..HEADER_LEN].to_vec();
-        packet[4..HEADER_LEN].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-        packet.extend_from_slice(name);
-        packet.extend_from_slice(&qtype.0.to_be_bytes());
-        packet.extend_from_slice(&qclass.0.to_be_bytes());
-        if let Some(edns) = query.edns() {
-            packet.extend_from_slice(&old[edns.offset..edns.options.end]);
-            packet[11] = 1;
-        }
+        let mut packet = SmallVec::new();
+        write_question(query, name, (qtype, qclass), &mut packet);
         Self {
-            packet: packet.into(),
+            packet: packet.into_boxed_slice(),
             udp_size: query.edns().map(|edns| edns.udp_size),
         }
     }

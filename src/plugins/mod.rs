@@ -2,6 +2,7 @@
 //!
 //! A new plugin is a folder here and a line in [`TABLE`].
 
+pub mod autopath;
 pub mod bind;
 pub mod bufsize;
 pub mod cache;
@@ -12,6 +13,7 @@ pub mod errors;
 pub mod forward;
 pub mod health;
 pub mod hosts;
+pub mod k8s_external;
 pub mod kubernetes;
 pub mod legacy;
 pub mod loadbalance;
@@ -78,6 +80,11 @@ pub const TABLE: &[PluginEntry] = &[
         "changes the order of addresses in answers",
         loadbalance::setup,
     ),
+    entry(
+        "autopath",
+        "completes names as the client's search path would",
+        autopath::setup,
+    ),
     entry("cache", "caches answers from elsewhere", cache::setup),
     entry("template", "answers made from templates", template::setup),
     entry(
@@ -89,6 +96,11 @@ pub const TABLE: &[PluginEntry] = &[
         "hosts",
         "answers from a file in the style of /etc/hosts",
         hosts::setup,
+    ),
+    entry(
+        "k8s_external",
+        "answers for services that are reached from outside",
+        k8s_external::setup,
     ),
     entry(
         "kubernetes",

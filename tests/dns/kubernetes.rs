@@ -1,12 +1,15 @@
 //! What *kubernetes* answers: tables of questions and whole replies, in `kubernetes/*.table`.
 //!
-//! A line `= ZONES | OPTION; OPTION…` starts a server of `kubernetes/cluster.yaml` with these zones
+//! A line `= ZONES | OPTION; OPTION…` starts a server of `kubernetes/*.yaml` with these zones
 //! and options of the directive; with a third part `| forward`, what the plugin hands on goes to a
-//! scripted upstream. `> NAME TYPE [tcp] [edns=SIZE]` is a question, and the lines below are the
+//! scripted upstream; a fourth part has lines of other directives, `;` between them.
+//! `> NAME TYPE [tcp] [edns=SIZE] [from=ADDRESS]` is a question, and the lines below are the
 //! reply as [`show`] writes it, serials apart. With `UPDATE_TABLES=1` in the environment the
 //! replies are written into the files instead; read the difference before you keep it.
 
-use crate::support::client::{PATIENCE, Tcp, ask, exchange_udp, question, show, with_opt};
+use crate::support::client::{
+    PATIENCE, Tcp, ask, ask_from, exchange_udp, question, show, with_opt,
+};
 use crate::support::message;
 use crate::support::server::TestServer;
 use crate::support::upstream::{Seen, Upstream};
@@ -29,10 +32,11 @@ async fn start(line: &str, upstream: &Upstream) -> TestServer {
     let options = parts.next().unwrap_or("").replace(';', "\n");
     let forward = match parts.next() {
         Some("forward") => format!("forward . {}", upstream.addr),
-        Some(other) => panic!("{other}"),
-        None => String::new(),
+        Some(other) if !other.is_empty() => panic!("{other}"),
+        _ => String::new(),
     };
-    let manifests = folder().join("cluster.yaml");
+    let others = parts.next().unwrap_or("").replace(';', "\n");
+    let manifests = folder();
     let text = format!(
         ".:0 {{
             bind 127.0.0.1
@@ -40,6 +44,7 @@ async fn start(line: &str, upstream: &Upstream) -> TestServer {
                 manifests {}
                 {options}
             }}
+            {others}
             {forward}
         }}",
         manifests.display()
@@ -85,10 +90,11 @@ fn reply(server: &TestServer, line: &str) -> String {
     let mut words = line.split_whitespace();
     let (name, qtype) = (words.next().unwrap(), words.next().unwrap());
     let mut packet = question(name, qtype.parse().unwrap());
-    let mut tcp = false;
+    let (mut tcp, mut from) = (false, "127.0.0.1");
     for word in words {
         match word.split_once('=') {
             None if word == "tcp" => tcp = true,
+            Some(("from", address)) => from = address,
             Some(("edns", size)) => packet = with_opt(packet, size.parse().unwrap(), 0, b""),
             _ => panic!("{word}"),
         }
@@ -96,7 +102,7 @@ fn reply(server: &TestServer, line: &str) -> String {
     let message = if tcp {
         Tcp::connect(server.addr()).ask(&packet)
     } else {
-        ask(server.addr(), &packet)
+        ask_from(from, server.addr(), &packet)
     };
     let mut text = String::new();
     for line in show(&message).lines() {
@@ -155,6 +161,16 @@ macro_rules! tables {
 }
 
 tables! { rules names headless srv alias reverse pods options zonal multicluster }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autopath_by_table() {
+    check("autopath.table").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn external_by_table() {
+    check("external.table").await;
+}
 
 /// A folder with one headless service `big` of this many endpoints, and a server of it.
 async fn big(endpoints: u32) -> (tempfile::TempDir, TestServer) {

@@ -44,12 +44,17 @@ pub fn with_opt(mut packet: Vec<u8>, size: u16, ttl: u32, options: &[u8]) -> Vec
 
 /// Sends a packet over UDP and gives the reply's octets; `None` if none comes within `wait`.
 pub fn exchange_udp(server: SocketAddr, packet: &[u8], wait: Duration) -> Option<Vec<u8>> {
-    let any = if server.is_ipv4() {
-        "127.0.0.1:0"
-    } else {
-        "[::1]:0"
-    };
-    let socket = UdpSocket::bind(any).unwrap();
+    exchange_udp_from(loopback(server), server, packet, wait)
+}
+
+/// As [`exchange_udp`], from one of this machine's addresses.
+pub fn exchange_udp_from(
+    client: &str,
+    server: SocketAddr,
+    packet: &[u8],
+    wait: Duration,
+) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((client, 0)).unwrap();
     socket.connect(server).unwrap();
     socket.set_read_timeout(Some(wait)).unwrap();
     socket.send(packet).unwrap();
@@ -64,7 +69,19 @@ pub fn exchange_udp(server: SocketAddr, packet: &[u8], wait: Duration) -> Option
 /// # Panics
 /// If no reply comes, or it is to another query.
 pub fn ask(server: SocketAddr, packet: &[u8]) -> Message {
-    let reply = exchange_udp(server, packet, PATIENCE).expect("a reply over UDP");
+    ask_from(loopback(server), server, packet)
+}
+
+fn loopback(server: SocketAddr) -> &'static str {
+    if server.is_ipv4() { "127.0.0.1" } else { "::1" }
+}
+
+/// Asks over UDP, from one of this machine's addresses.
+///
+/// # Panics
+/// As [`ask`].
+pub fn ask_from(client: &str, server: SocketAddr, packet: &[u8]) -> Message {
+    let reply = exchange_udp_from(client, server, packet, PATIENCE).expect("a reply over UDP");
     assert_eq!(reply[..2], packet[..2], "the id is echoed");
     Message::from_bytes(&reply).unwrap()
 }

@@ -3,6 +3,7 @@
 mod adopt;
 mod finish;
 mod rdata;
+mod rename;
 
 pub use rdata::Rdata;
 
@@ -53,6 +54,8 @@ pub struct Reply {
     adopted: bool,
     sealed: bool,
     more: Option<Box<dyn More>>,
+    /// What [`Self::rename`] reads from; kept so that it allocates once.
+    spare: Vec<u8>,
 }
 
 /// A point in the writing of a reply.

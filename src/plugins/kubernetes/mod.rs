@@ -3,24 +3,25 @@
 mod clients;
 pub mod config;
 mod explain;
+pub(in crate::plugins) mod follow;
+mod handle;
 pub mod index;
 mod labels;
 pub mod object;
 pub mod parse;
-mod records;
+pub(in crate::plugins) mod records;
 pub mod source;
 mod transfer;
 mod visibility;
 
 use crate::corefile::Error;
-use crate::dns::{
-    Class, ExtendedError, Header, Name, OwnedQuery, Owner, Rcode, RecordType, Records, Reply,
-    Section, Spelled, Zone,
-};
+use crate::dns::{ExtendedError, Header, Name, Rcode, RecordType, Reply, Section, Zone};
 use crate::plugin::transfer::Source as Transfers;
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use clients::{Clients, WithClients};
 use config::{Answers, Config};
+use follow::{Wanted, follow};
+pub use handle::Provided;
 use index::{Index, Naming, Programming};
 use object::Sink;
 use records::{Found, Source};
@@ -78,17 +79,6 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         cluster,
     });
     Ok(())
-}
-
-/// What other plugins of the block get to know of the cluster ([`crate::plugin::Provided`]).
-#[derive(Debug)]
-pub struct Provided {
-    /// The live index.
-    pub index: Arc<Index>,
-    /// The imported services, where there is a multicluster zone.
-    pub imports: Option<Arc<Index>>,
-    /// What this occurrence of the plugin answers.
-    pub answers: Answers,
 }
 
 /// The index of imported services, if there are any.
@@ -226,7 +216,7 @@ impl Plugin for Kubernetes {
         }
         match found {
             Found::Answered => reply.set_flag(Header::AA, true),
-            Found::Alias(target) => return follow(cx, reply, target),
+            Found::Alias(target) => return follow_alias(cx, reply, target),
             Found::Nodata => source.negative(Rcode::NOERROR, zone_at, reply),
             Found::Nothing if self.answers.fallthrough.covers(name) => return Step::Next,
             Found::Nothing if self.cluster.is_synced() => {
@@ -260,70 +250,14 @@ impl Plugin for Kubernetes {
 
 /// Asks the server for the target of an alias that leads out of the cluster (KA-5). The reply holds
 /// the CNAME records that lead there.
-fn follow(cx: &Context<'_>, reply: &Reply, target: usize) -> Step {
-    let Ok((target, _)) = Name::read(reply.message(), target) else {
+fn follow_alias(cx: &Context<'_>, reply: &Reply, target: usize) -> Step {
+    let Ok((name, _)) = Name::read(reply.message(), target) else {
         return Step::Done(Outcome::failed("an alias that is no name"));
     };
-    let mut inner = cx.to_owned();
-    inner.query = OwnedQuery::with_question(&cx.query, target.wire(), cx.query.qtype(), Class::IN);
-    let (aliases, counts) = (
-        reply.message()[reply.records_offset()..].to_vec(),
-        reply.counts(),
-    );
-    let answer = cx.chain.resolve(inner);
-    let cx = cx.to_owned();
-    Step::Wait(Box::pin(async move {
-        let inner = match answer {
-            Some(answer) => Some(answer.await),
-            None => None,
-        };
-        let view = cx.view();
-        let mut reply = Reply::new();
-        reply.start(&view.query);
-        reply.set_flag(Header::AA, true);
-        reply.set_cluster_data();
-        reply.push_wire(Section::Answer, &aliases, counts[0]);
-        if let Some((outcome, inner)) = inner
-            && outcome != Outcome::Dropped
-        {
-            append_answers(&inner, &mut reply);
-        }
-        (Outcome::Written, reply)
-    }))
-}
-
-/// Appends addresses and aliases of another reply's answer section, their names in full and as they
-/// are spelled there.
-fn append_answers(from: &Reply, to: &mut Reply) {
-    to.set_flag(Header::TC, from.has_flag(Header::TC));
-    let message = from.message();
-    let spelled = |at: usize| Spelled::read(message, at).map(|(name, _)| name);
-    let records = Records::at(message, from.records_offset(), [from.counts()[0], 0, 0]);
-    // The last alias's target, and where it stands in `to`: mostly the next owner.
-    let mut last: Option<(Spelled, usize)> = None;
-    for record in records.map_while(Result::ok) {
-        let Ok(owner) = spelled(record.start) else {
-            return;
-        };
-        let owner = match &last {
-            Some((name, at)) if name.wire() == owner.wire() && *at < 0x4000 => Owner::At(*at),
-            _ => Owner::Wire(owner.wire()),
-        };
-        let (rtype, ttl) = (record.rtype, record.ttl);
-        match rtype {
-            RecordType::A | RecordType::AAAA => {
-                to.push(Section::Answer, owner, rtype, ttl, &message[record.rdata]);
-            }
-            RecordType::CNAME => {
-                let Ok(target) = spelled(record.rdata.start) else {
-                    return;
-                };
-                if to.push(Section::Answer, owner, rtype, ttl, target.wire()) {
-                    let at = to.message().len() - target.wire().len();
-                    last = Some((target, at));
-                }
-            }
-            _ => {}
-        }
-    }
+    let wanted = Wanted {
+        name,
+        qtype: cx.query.qtype(),
+        section: Section::Answer,
+    };
+    follow(cx, reply, vec![wanted])
 }

@@ -105,6 +105,8 @@ pub struct Pod {
     /// Whether `metadata.deletionTimestamp` is set. (Such an update is ignored: the pod keeps its
     /// last record until it is deleted, KM-5.)
     pub deleted: bool,
+    /// `spec.hostNetwork`: its address is that of its node.
+    pub host_network: bool,
     /// `metadata.labels`, if they were asked for ([`super::source::Settings::pod_labels`]). An
     /// index does not keep them.
     pub labels: Labels,

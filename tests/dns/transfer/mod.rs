@@ -85,17 +85,17 @@ cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. SERIAL 7
 cluster.local. 5 IN NS ns.dns.cluster.local.
 ns.dns.cluster.local. 5 IN A 127.0.0.1
 alias.default.svc.cluster.local. 5 IN CNAME www.example.com.
-db.default.svc.cluster.local. 5 IN A 10.244.2.7
-10-244-2-7.db.default.svc.cluster.local. 5 IN A 10.244.2.7
-_pg._tcp.db.default.svc.cluster.local. 5 IN SRV 0 33 5432 10-244-2-7.db.default.svc.cluster.local.
 db.default.svc.cluster.local. 5 IN A 10.244.1.5
 db-0.db.default.svc.cluster.local. 5 IN A 10.244.1.5
 _pg._tcp.db.default.svc.cluster.local. 5 IN SRV 0 33 5432 db-0.db.default.svc.cluster.local.
-db.default.svc.cluster.local. 5 IN AAAA fd00:244::5
-db-0.db.default.svc.cluster.local. 5 IN AAAA fd00:244::5
 db.default.svc.cluster.local. 5 IN A 10.244.2.6
 db-1.db.default.svc.cluster.local. 5 IN A 10.244.2.6
 _pg._tcp.db.default.svc.cluster.local. 5 IN SRV 0 33 5432 db-1.db.default.svc.cluster.local.
+db.default.svc.cluster.local. 5 IN A 10.244.2.7
+10-244-2-7.db.default.svc.cluster.local. 5 IN A 10.244.2.7
+_pg._tcp.db.default.svc.cluster.local. 5 IN SRV 0 33 5432 10-244-2-7.db.default.svc.cluster.local.
+db.default.svc.cluster.local. 5 IN AAAA fd00:244::5
+db-0.db.default.svc.cluster.local. 5 IN AAAA fd00:244::5
 portless.default.svc.cluster.local. 5 IN A 10.96.0.15
 web.default.svc.cluster.local. 5 IN A 10.96.0.10
 web.default.svc.cluster.local. 5 IN AAAA fd00:10:96::10

@@ -10,6 +10,7 @@
 
 mod build;
 mod entry;
+mod external;
 mod host;
 mod intern;
 mod lists;
@@ -50,6 +51,7 @@ pub struct Index {
     naming: Naming,
     changes: tokio::sync::watch::Sender<u64>,
     programming: OnceLock<Programming>,
+    externals: external::Externals,
 }
 
 /// A namespace.
@@ -75,6 +77,7 @@ impl Index {
             naming,
             changes: tokio::sync::watch::Sender::new(0),
             programming: OnceLock::new(),
+            externals: external::Externals::new(),
         }
     }
 
@@ -150,11 +153,13 @@ impl Index {
         self.pods.has(namespace, ip)
     }
 
-    /// Calls `f` with the namespace of every pod that has this address, and whether the address is
-    /// its node's as well (`hostNetwork`).
+    /// What `take` makes of the namespace that a client of this address is in.
+    ///
+    /// `None` where that is not certain: no pod has the address, more than one has it (one of them
+    /// is about to go), or it is a node's.
     #[inline]
-    pub fn pods_of(&self, ip: IpAddr, f: impl FnMut(&str, bool)) {
-        self.pods.of_address(ip, f);
+    pub fn client<R>(&self, ip: IpAddr, take: impl FnOnce(&str) -> R) -> Option<R> {
+        self.pods.only(ip, take)
     }
 
     /// Calls `f` for every service, and every name that only endpoint slices know, in no order.
@@ -186,7 +191,7 @@ impl Index {
             }),
             Kind::Service => self.services.for_each(|entry| entry.unpack(each)),
             Kind::EndpointSlice => self.services.for_each(|entry| entry.unpack_slices(each)),
-            Kind::Pod => self.pods.for_each(|namespace, ip, _| {
+            Kind::Pod => self.pods.for_each(|namespace, ip, host_network| {
                 let key = Key {
                     namespace: namespace.into(),
                     name: (&*HostName::of_address(ip)).into(),
@@ -194,6 +199,7 @@ impl Index {
                 let ip = Some(ip);
                 let pod = Pod {
                     ip,
+                    host_network,
                     ..Pod::default()
                 };
                 each(key, Object::Pod(pod));

@@ -60,16 +60,31 @@ impl Pods {
         self.rows.find(self.at(ip), is).is_some()
     }
 
-    /// Calls `f` with the namespace of every pod of an address, and whether that is its node's.
+    /// What `take` makes of the namespace of the only pod of an address, if that is not its node's.
     #[inline]
-    pub(super) fn of_address(&self, ip: IpAddr, mut f: impl FnMut(&str, bool)) {
-        let found: Option<()> = self.rows.find(self.at(ip), |row| {
-            if row.ip == ip {
-                f(&row.namespace, row.host_network);
-            }
+    pub(super) fn only<R>(&self, ip: IpAddr, take: impl FnOnce(&str) -> R) -> Option<R> {
+        let of = |row: &Row| row.ip == ip;
+        let at = self.at(ip);
+        let mut count = 0;
+        let found: Option<()> = self.rows.find(at, |row| {
+            count += if of(row) {
+                1 + usize::from(row.host_network)
+            } else {
+                0
+            };
             None
         });
         debug_assert!(found.is_none());
+        if count != 1 {
+            return None;
+        }
+        // Another one may have come meanwhile: the first is as good then.
+        let mut take = Some(take);
+        self.rows.find(at, |row| {
+            of(row)
+                .then(|| take.take().map(|take| take(&row.namespace)))
+                .flatten()
+        })
     }
 
     /// Puts a pod where it is now, or (`None`) away; marks it as seen. Whether anything changed.
@@ -188,4 +203,60 @@ pub(super) enum Change {
     Moved,
     /// It is gone.
     Removed,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::super::object::{Key, Kind, Object, Pod, Sink};
+    use super::super::{Index, Naming};
+
+    fn key(namespace: &str, name: &str) -> Key {
+        Key {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    fn pod(ip: &str, host_network: bool) -> Object {
+        Object::Pod(Pod {
+            ip: Some(ip.parse().unwrap()),
+            host_network,
+            ..Pod::default()
+        })
+    }
+
+    #[test]
+    fn only_certain_clients_are_known() {
+        let index = Index::new(&[Kind::Pod], Naming::default());
+        let client = |ip: &str| index.client(ip.parse().unwrap(), str::to_owned);
+        index.set(key("red", "a"), pod("10.0.0.1", false));
+        index.set(key("red", "b"), pod("fd00::1", false));
+        index.set(key("red", "node"), pod("192.0.2.1", true));
+        assert_eq!(client("10.0.0.1").as_deref(), Some("red"));
+        assert_eq!(client("fd00::1").as_deref(), Some("red"));
+        assert_eq!(client("192.0.2.1"), None);
+        assert_eq!(client("10.0.0.2"), None);
+        // The address is given again while the first pod is on its way out.
+        index.set(key("green", "c"), pod("10.0.0.1", false));
+        assert_eq!(client("10.0.0.1"), None);
+        index.delete(Kind::Pod, &key("red", "a"));
+        assert_eq!(client("10.0.0.1").as_deref(), Some("green"));
+        // A pod with another address leaves the old one.
+        index.set(key("green", "c"), pod("10.0.0.3", false));
+        assert_eq!(client("10.0.0.1"), None);
+        assert_eq!(client("10.0.0.3").as_deref(), Some("green"));
+        // A list without it is the end of a pod.
+        index.list_start(Kind::Pod);
+        index.set(key("red", "node"), pod("192.0.2.1", true));
+        index.list_end(Kind::Pod);
+        assert_eq!(client("10.0.0.3"), None);
+        let mut exported = Vec::new();
+        index.export(Kind::Pod, &mut |key, object| exported.push((key, object)));
+        assert_eq!(
+            exported,
+            [(key("red", "192-0-2-1"), pod("192.0.2.1", true))]
+        );
+    }
 }

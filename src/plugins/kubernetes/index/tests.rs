@@ -94,11 +94,10 @@ fn object(kind: Kind) -> BoxedStrategy<Object> {
         Kind::Pod => (prop::option::of(1..5u8), prop::bool::weighted(0.2))
             .prop_map(|(ip, deleted)| {
                 let ip = ip.map(address);
-                let labels = Vec::new();
                 Object::Pod(Pod {
                     ip,
                     deleted,
-                    labels,
+                    ..Pod::default()
                 })
             })
             .boxed(),

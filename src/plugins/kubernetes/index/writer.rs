@@ -105,6 +105,7 @@ impl Index {
             }
             _ => true,
         };
+        self.note_external(&key, before, new.as_ref());
         let difference = i64::from(new.is_some()) - i64::from(before.is_some());
         self.add_count(Kind::Service, difference);
         let entry = match &old {
@@ -304,7 +305,7 @@ impl Sink for Index {
                 self.pods.keep(&writer.pods, namespace, name, mark);
             }
             Object::Pod(pod) => {
-                let host_network = false;
+                let host_network = pod.host_network;
                 let at = pod.ip.map(|ip| PodAt { ip, host_network });
                 self.set_pod(writer, &key, at);
             }

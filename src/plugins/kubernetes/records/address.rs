@@ -26,7 +26,7 @@ struct Way<'w> {
 
 impl Source<'_> {
     /// Writes the addresses of `family` that a subject in `zone` has.
-    pub(super) fn addresses(
+    pub(in super::super) fn addresses(
         &self,
         subject: &Subject<'_>,
         zone: &Zone,

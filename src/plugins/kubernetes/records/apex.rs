@@ -113,7 +113,7 @@ impl Source<'_> {
     }
 
     /// The services that one of this machine's addresses is an endpoint of, each once.
-    fn own_services(&self, mut f: impl FnMut(&Entry, bool)) {
+    pub(in super::super) fn own_services(&self, mut f: impl FnMut(&Entry, bool)) {
         let local = &self.answers.local;
         for (at, &ip) in local.iter().enumerate() {
             self.cluster.by_address(ip, |entry| {

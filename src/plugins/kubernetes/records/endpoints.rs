@@ -10,7 +10,7 @@ use std::ops::Range;
 
 impl Part<'_> {
     /// Whether a port is one that the name asks for (KQ-3).
-    pub(super) fn asks_for(&self, port: &Port) -> bool {
+    pub(in crate::plugins) fn asks_for(&self, port: &Port) -> bool {
         let is = |asked: &[u8], has: &str| {
             asked.is_empty() || has.as_bytes().eq_ignore_ascii_case(asked)
         };
@@ -29,7 +29,7 @@ impl Part<'_> {
 
     /// Whether the name asks for any of these ports. Where the API lists none there are ports all
     /// the same, of no name.
-    pub(super) fn asks_for_any(&self, ports: &[Port]) -> bool {
+    pub(in crate::plugins) fn asks_for_any(&self, ports: &[Port]) -> bool {
         match self {
             Part::Port { .. } => ports.iter().any(|port| self.asks_for(port)),
             Part::Whole
@@ -55,7 +55,7 @@ impl Part<'_> {
 ///
 /// A reply shows as many as it has room for. Where that cannot be all of them the first one is
 /// picked at random, so that each is as likely to be shown, and the ones that are not cost nothing.
-pub(super) struct Endpoints<'e, 'n> {
+pub(in crate::plugins) struct Endpoints<'e, 'n> {
     entry: &'e Entry,
     /// The places of those of the host name that was asked for, in the order of host names; `None`
     /// for all.
@@ -85,7 +85,7 @@ const SHORTEST_RECORD: usize = 16;
 
 impl Source<'_> {
     /// The endpoints that a name stands for.
-    pub(super) fn endpoints<'e, 'n>(
+    pub(in crate::plugins) fn endpoints<'e, 'n>(
         &self,
         entry: &'e Entry,
         asked: &ServiceName<'n>,
@@ -134,7 +134,7 @@ impl Source<'_> {
 }
 
 impl<'e> Endpoints<'e, '_> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::plugins) fn is_empty(&self) -> bool {
         match &self.named {
             Some(range) => !range.clone().any(|at| self.has(self.named_at(at))),
             None if self.zone.is_some() => !self
@@ -151,7 +151,10 @@ impl<'e> Endpoints<'e, '_> {
     }
 
     /// The addresses of a family, each once.
-    pub(super) fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(in crate::plugins) fn addresses(
+        &self,
+        family: Family,
+    ) -> impl Iterator<Item = IpAddr> + '_ {
         let range = match (&self.named, family) {
             (Some(range), _) => range.clone(),
             (None, Family::V4) => 0..self.entry.ipv6_from(),
@@ -175,7 +178,7 @@ impl<'e> Endpoints<'e, '_> {
     }
 
     /// How many pairs of an endpoint and a port there are; an endpoint without ports counts for one.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::plugins) fn count(&self) -> usize {
         let asked = |ports: &[Port]| {
             let asked = ports.iter().filter(|port| self.part.asks_for(port)).count();
             usize::from(self.part.asks_for_any(ports)) * asked.max(1)
@@ -204,7 +207,7 @@ impl<'e> Endpoints<'e, '_> {
     }
 
     /// The endpoints by their host names, in the order of these.
-    pub(super) fn by_host(&self) -> impl Iterator<Item = Host<'_, 'e>> {
+    pub(in crate::plugins) fn by_host(&self) -> impl Iterator<Item = Host<'_, 'e>> {
         let all = self.named.clone().unwrap_or(0..self.entry.endpoints.len());
         let is_first = move |at: usize| at == all.start || self.entry.host_differs(at - 1, at);
         let all = self.named.clone().unwrap_or(0..self.entry.endpoints.len());
@@ -244,7 +247,7 @@ fn turned(range: Range<usize>, start: Option<usize>) -> impl Iterator<Item = usi
 }
 
 /// The endpoints of one host name that a name stands for.
-pub(super) struct Host<'n, 'e> {
+pub(in crate::plugins) struct Host<'n, 'e> {
     entry: &'e Entry,
     part: Part<'n>,
     zone: Option<&'n [u8]>,
@@ -253,12 +256,12 @@ pub(super) struct Host<'n, 'e> {
 }
 
 impl<'e> Host<'_, 'e> {
-    pub(super) fn name(&self) -> HostName {
+    pub(in crate::plugins) fn name(&self) -> HostName {
         self.get(self.range.start).host()
     }
 
     /// Calls `each` with the numbers of the ports that are asked for, each once.
-    pub(super) fn ports(&self, mut each: impl FnMut(u16)) {
+    pub(in crate::plugins) fn ports(&self, mut each: impl FnMut(u16)) {
         let start = self.range.start;
         for at in self.range.clone() {
             // Endpoints of one slice have the same ports.
@@ -280,7 +283,7 @@ impl<'e> Host<'_, 'e> {
     }
 
     /// The addresses that have one of these ports, each once.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(in crate::plugins) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let has = |at| self.numbers(at).next().is_some();
         // Sorted by address.
         let repeats = move |at: usize| {

@@ -2,7 +2,7 @@
 
 mod address;
 mod apex;
-mod endpoints;
+pub(in crate::plugins) mod endpoints;
 mod negative;
 mod pointer;
 mod service;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// What a question came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(in crate::plugins) enum Found {
     /// Records were written.
     Answered,
     /// An alias was found that leads out of the cluster's zones; only its CNAME is written, and
@@ -30,7 +30,7 @@ pub(super) enum Found {
 }
 
 /// What answers are made from.
-pub(super) struct Source<'s> {
+pub(in crate::plugins) struct Source<'s> {
     /// The cluster: namespaces, pods, addresses.
     pub cluster: &'s Index,
     /// Where the services of the zone are: in the cluster, or among the imported ones.
@@ -44,7 +44,7 @@ pub(super) struct Source<'s> {
 
 /// The family of addresses that a type asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(in crate::plugins) enum Family {
     V4,
     V6,
     /// No address: only whether the name exists.
@@ -52,7 +52,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const fn of(qtype: RecordType) -> Self {
+    pub(in crate::plugins) const fn of(qtype: RecordType) -> Self {
         match qtype {
             RecordType::A => Self::V4,
             RecordType::AAAA => Self::V6,
@@ -60,7 +60,7 @@ impl Family {
         }
     }
 
-    const fn has(self, ip: IpAddr) -> bool {
+    pub(in crate::plugins) const fn has(self, ip: IpAddr) -> bool {
         matches!(
             (self, ip),
             (Self::V4, IpAddr::V4(_)) | (Self::V6, IpAddr::V6(_))
@@ -121,7 +121,7 @@ impl Source<'_> {
     }
 
     /// Whether queries may see this namespace (`namespaces`, `namespace_labels`).
-    pub(super) fn exposes(&self, namespace: &[u8]) -> bool {
+    pub(in crate::plugins) fn exposes(&self, namespace: &[u8]) -> bool {
         let listed = &self.answers.namespaces;
         let listed = listed.is_empty() || listed.iter().any(|name| name.as_bytes() == namespace);
         listed && (!self.answers.labelled_namespaces || self.cluster.has_namespace(namespace))
@@ -161,7 +161,7 @@ impl Source<'_> {
 }
 
 /// Writes an endpoint's host name: mostly one label (a pod's name may have more).
-fn write_host(out: &mut Rdata<'_>, host: &str) {
+pub(in crate::plugins) fn write_host(out: &mut Rdata<'_>, host: &str) {
     host.split('.')
         .for_each(|label| out.label(label.as_bytes()));
 }

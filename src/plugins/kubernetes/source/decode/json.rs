@@ -128,8 +128,15 @@ pub(crate) fn read<'a, D: Deserializer<'a>>(
             slice(of, &meta, endpoints, ports(&json.ports))
         }
         Resource::Pod | Resource::LabelledPod => {
-            let status = json.status.unwrap_or_default();
-            pod(&meta, text(&status.pod_ip))
+            let (spec, status) = (
+                json.spec.unwrap_or_default(),
+                json.status.unwrap_or_default(),
+            );
+            pod(
+                &meta,
+                text(&status.pod_ip),
+                spec.host_network.unwrap_or(false),
+            )
         }
     };
     Ok((meta, object))
@@ -239,6 +246,7 @@ struct Spec<'a> {
     ips: Option<Vec<Text<'a>>>,
     r#type: Option<Text<'a>>,
     ports: Option<Vec<JsonPort<'a>>>,
+    host_network: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]

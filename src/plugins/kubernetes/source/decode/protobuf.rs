@@ -116,7 +116,7 @@ fn decode(of: Resource, message: &[u8]) -> Item<'_> {
         Resource::Service => service(message),
         Resource::ServiceImport => Err(Error::Custom),
         Resource::EndpointSlice | Resource::ImportedSlice => endpoint_slice(of, &meta, message),
-        Resource::Pod => pod_address(message).map(|ip| pod(&meta, ip)),
+        Resource::Pod => a_pod(&meta, message),
         Resource::LabelledPod => labelled_pod(&meta, message),
     };
     item(meta, object)
@@ -244,13 +244,21 @@ fn ready(field: Field<'_>) -> Result<Option<bool>, Error> {
     Ok(None)
 }
 
-fn pod_address(message: &[u8]) -> Result<&str, Error> {
+fn a_pod(meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
     let ip = first_bytes(first_bytes(message, 3)?, 6)?;
-    std::str::from_utf8(ip).map_err(|_| Error::Utf8)
+    let ip = std::str::from_utf8(ip).map_err(|_| Error::Utf8)?;
+    let mut host_network = false;
+    let mut spec = Fields::new(first_bytes(message, 2)?);
+    while let Some(field) = spec.next()? {
+        if field.number == 11 {
+            host_network = field.int()? != 0;
+        }
+    }
+    Ok(pod(meta, ip, host_network))
 }
 
 fn labelled_pod(meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
-    let mut object = pod(meta, pod_address(message)?);
+    let mut object = a_pod(meta, message)?;
     let mut fields = Fields::new(first_bytes(message, 1)?);
     while let Some(field) = fields.next()? {
         if let (11, Object::Pod(pod)) = (field.number, &mut object) {

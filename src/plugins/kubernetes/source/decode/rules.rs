@@ -156,10 +156,11 @@ pub(super) fn slice(
 }
 
 /// A pod.
-pub(super) fn pod(meta: &Meta<'_>, ip: &str) -> Object {
+pub(super) fn pod(meta: &Meta<'_>, ip: &str, host_network: bool) -> Object {
     Object::Pod(Pod {
         ip: address(ip),
         deleted: meta.deleted,
         labels: Vec::new(),
+        host_network,
     })
 }

@@ -250,6 +250,13 @@ fn pods() {
             ..Pod::default()
         }
     );
+    let on_its_node = json!({"spec": {"hostNetwork": true}, "status": {"podIP": "10.1.0.1"}});
+    let expected = Pod {
+        ip,
+        host_network: true,
+        ..Pod::default()
+    };
+    assert_eq!(pod(on_its_node), expected);
     // KM-5.
     let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}});
     let gone = Pod {
@@ -379,6 +386,41 @@ fn slice_in_protobuf(labels: &[(&str, &str)]) -> Vec<u8> {
     }
     let list = long(2, &long(1, &meta));
     [&b"k8s\0"[..], &long(2, &list)].concat()
+}
+
+#[test]
+fn pods_on_the_network_of_their_node_in_protobuf() {
+    // Field `number` with these octets, at most 127 of them.
+    let field = |number: u8, octets: &[u8]| {
+        let mut out = vec![number << 3 | 2, octets.len() as u8];
+        out.extend_from_slice(octets);
+        out
+    };
+    for (flag, host_network) in [
+        (&[][..], false),
+        (&[11 << 3, 0], false),
+        (&[11 << 3, 1], true),
+    ] {
+        // `nodeName` stands before the flag.
+        let spec = [&field(10, b"node"), flag].concat();
+        let parts = [
+            field(1, &field(1, b"a")),
+            field(2, &spec),
+            field(3, &field(6, b"10.1.0.1")),
+        ];
+        let list = field(2, &parts.concat());
+        let body = [b"k8s\0", &field(2, &list)[..]].concat();
+        let items = items(Format::Protobuf, Resource::Pod, &body).unwrap();
+        let pod = Object::Pod(Pod {
+            ip: Some("10.1.0.1".parse().unwrap()),
+            host_network,
+            ..Pod::default()
+        });
+        assert!(
+            format!("{items:?}").contains(&format!("{pod:?}")),
+            "{items:?}"
+        );
+    }
 }
 
 #[test]
