@@ -5,6 +5,7 @@ pub mod index;
 pub mod object;
 pub mod parse;
 mod records;
+pub mod snapshot;
 pub mod source;
 
 use crate::corefile::Error;
@@ -17,8 +18,9 @@ use config::{Answers, Config};
 use index::{Index, Naming};
 use object::{Kind, Sink};
 use records::{Found, Source};
+use snapshot::Restored;
 use source::Running;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Builds the plugin from its occurrence in a server block.
@@ -38,12 +40,17 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let cluster = setup.process.shared.get_or(&identity, || Cluster {
         index: Arc::new(Index::new(&config.kinds(), naming)),
         running: Mutex::new(None),
+        restored: OnceLock::new(),
     });
     if !setup.process.check_only {
         cluster
             .start(&config, setup.process)
             .map_err(|error| directive.error(error))?;
     }
+    let snapshot = match &config.snapshot {
+        Some(options) => Some(keep_snapshot(setup, &config, options, &identity, &cluster)?),
+        None => None,
+    };
     count_objects(&setup.process.metrics, &cluster, &config.kinds());
     let (waited, patience) = (Arc::clone(&cluster), config.startup_timeout);
     setup
@@ -57,8 +64,26 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     setup.add(Kubernetes {
         answers: config.answers,
         cluster,
+        ready_when_restored: config.snapshot.is_some_and(|snapshot| snapshot.ready),
+        _snapshot: snapshot,
     });
     Ok(())
+}
+
+/// Has the cluster's snapshot written and shown.
+fn keep_snapshot(
+    setup: &mut Setup<'_>,
+    config: &Config,
+    options: &snapshot::Options,
+    identity: &str,
+    cluster: &Arc<Cluster>,
+) -> Result<snapshot::Handle, Error> {
+    let weak = Arc::downgrade(cluster);
+    let restored = move || weak.upgrade()?.restored.get().cloned();
+    let metrics = &setup.process.metrics;
+    snapshot::show(options, &config.kinds(), metrics, &cluster.index, restored);
+    let (settings, index) = (&config.settings, &cluster.index);
+    snapshot::setup(setup, options, settings, identity, index)
 }
 
 /// What other plugins of the block get to know of the cluster ([`crate::plugin::Provided`]).
@@ -75,12 +100,21 @@ struct Cluster {
     index: Arc<Index>,
     /// Set once the source runs; it stops when the last configuration that uses it is dropped.
     running: Mutex<Option<Running>>,
+    /// What the index had from a snapshot before the source ran.
+    restored: OnceLock<Arc<Restored>>,
 }
 
 impl Cluster {
     fn start(&self, config: &Config, process: &Arc<Process>) -> Result<(), String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_none() {
+            if let Some(options) = &config.snapshot
+                && let Some(restored) =
+                    snapshot::restore(options, &config.settings, &self.index, &process.metrics)
+            {
+                // The lock is held, and once it runs it runs: nobody else has set it.
+                let _ = self.restored.set(Arc::new(restored));
+            }
             let sink: Arc<dyn Sink> = self.index.clone();
             let started = source::start(&config.settings, sink, &process.runtime, &process.metrics);
             *running = Some(started.map_err(|error| error.to_string())?);
@@ -135,6 +169,9 @@ async fn wait_for_sync(cluster: Arc<Cluster>, patience: Duration) {
 struct Kubernetes {
     answers: Answers,
     cluster: Arc<Cluster>,
+    /// `snapshot PATH ready`.
+    ready_when_restored: bool,
+    _snapshot: Option<snapshot::Handle>,
 }
 
 impl Plugin for Kubernetes {
@@ -179,7 +216,8 @@ impl Plugin for Kubernetes {
     }
 
     fn ready(&self) -> Option<bool> {
-        Some(self.cluster.index.is_synced())
+        let restored = self.ready_when_restored && self.cluster.restored.get().is_some();
+        Some(restored || self.cluster.index.is_synced())
     }
 }
 
