@@ -18,4 +18,5 @@ mod real_cluster;
 mod reload;
 mod scrape;
 mod server;
+mod snapshot;
 mod stock;

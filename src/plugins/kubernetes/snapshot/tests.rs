@@ -212,7 +212,10 @@ fn version_1_stays_as_it_is() {
     let hex: String = digest.as_ref().iter().map(|o| format!("{o:02x}")).collect();
     assert_eq!(format::VERSION, 1);
     assert_eq!(file.len(), 192);
-    assert_eq!(hex, "");
+    assert_eq!(
+        hex,
+        "cb2219bf181961a724bc2042f336953e1b44fbef5e8b498b305b25ce8d424169"
+    );
 }
 
 #[test]
