@@ -69,3 +69,10 @@ pub const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
 /// Octets of one object in a snapshot; a larger one is left out with a warning, a file with a larger
 /// one is refused (`portolan_kubernetes_snapshot_failures_total`).
 pub const SNAPSHOT_RECORD_BYTES: usize = 16 << 20;
+/// Questions to `/explain` in a second; a further one, like one while another is being explained,
+/// is 429 (`portolan_explain_rejected_total`).
+pub const EXPLAIN_PER_SECOND: u32 = 10;
+/// Octets of the query string of `/explain`; a longer one is 400.
+pub const EXPLAIN_QUERY: usize = 4_096;
+/// Lines of one explanation; what happens to the question after them is left out.
+pub const EXPLAIN_STEPS: usize = 500;

@@ -14,6 +14,9 @@ impl Shard {
     /// The cells that any thread may write.
     pub const SHARED: Self = Self(0);
 
+    /// No cells: what is added is not counted. For questions that no client asked.
+    pub const NOWHERE: Self = Self(u16::MAX);
+
     /// The cells of UDP worker `index`, which only that thread may write.
     pub const fn worker(index: u16) -> Self {
         Self(index + 1)
@@ -48,6 +51,7 @@ impl Cells {
         match self.cells.get(shard.0 as usize * self.stride + index) {
             // The only writer of the cell: no locked instruction is needed.
             Some(cell) if shard != Shard::SHARED => cell.store(cell.load(Relaxed) + n, Relaxed),
+            _ if shard == Shard::NOWHERE => {}
             _ => {
                 self.cells[index].fetch_add(n, Relaxed);
             }

@@ -225,6 +225,7 @@ mod tests {
         let counter = registry.counter("a_total", "As", vec![("b", "x\"y".into())]);
         counter.add(Shard::worker(1), 2);
         counter.add(Shard::SHARED, 1);
+        counter.add(Shard::NOWHERE, 100);
         registry.gauge("g", "Gs", vec![]).set(-4);
         let histogram = registry.histogram("h_seconds", "Hs", vec![], &TIME_BUCKETS, 1e9);
         histogram.observe(Shard::worker(0), 250_000);

@@ -1,5 +1,6 @@
 //! A server block's plugins in order, and the walk of a query through them.
 
+use super::trace::Before;
 use super::{Answer, Block, Context, Outcome, OwnedContext, Plugin, Step};
 use crate::dns::Reply;
 use std::future::Future;
@@ -81,10 +82,18 @@ impl Chain {
         let mut position = from;
         let mut outcome = loop {
             let Some(plugin) = self.plugins.get(position) else {
-                break self.no_next();
+                let outcome = self.no_next();
+                if let Some(trace) = cx.trace {
+                    trace.end(cx, &outcome, reply);
+                }
+                break outcome;
             };
             cx.position = position;
-            match plugin.query(cx, reply) {
+            let step = plugin.query(cx, reply);
+            if let Some(trace) = cx.trace {
+                trace.step(cx, &step, reply);
+            }
+            match step {
                 Step::Next => position += 1,
                 Step::Done(outcome) => break outcome,
                 Step::Wait(answer) => {
@@ -112,7 +121,11 @@ impl Chain {
         for position in passed.rev() {
             if let Some(plugin) = self.plugins.get(position) {
                 cx.position = position;
+                let before = cx.trace.map(|_| Before::of(reply, outcome));
                 plugin.answered(cx, reply, outcome);
+                if let (Some(trace), Some(before)) = (cx.trace, before) {
+                    trace.way_out(cx, &before, reply, outcome);
+                }
             }
         }
     }
@@ -155,6 +168,11 @@ impl Pending {
     pub async fn finish(self, cx: &OwnedContext) -> (Outcome, Reply) {
         let (mut outcome, mut reply) = self.answer.await;
         let mut view = cx.view();
+        if let Some(trace) = view.trace {
+            view.position = self.position;
+            trace.waited(&view, &outcome, &reply);
+            view.position = cx.position;
+        }
         cx.chain.unwind(
             self.from..self.position,
             &mut view,

@@ -1,6 +1,6 @@
 //! What a plugin knows of the query that it handles.
 
-use super::Chain;
+use super::{Chain, Trace};
 use crate::dns::{OwnedQuery, Query};
 use crate::metrics::Shard;
 use std::net::SocketAddr;
@@ -59,9 +59,19 @@ pub struct Context<'a> {
     pub position: usize,
     /// How many times the server already asked itself on behalf of this query.
     pub depth: u8,
+    /// Where the query is recorded; `None` for the queries of clients.
+    pub trace: Option<&'a Arc<Trace>>,
 }
 
 impl Context<'_> {
+    /// Leaves a remark of the plugin that is called, where the query is recorded.
+    #[inline]
+    pub fn note(&self, remark: impl FnOnce() -> String) {
+        if let Some(trace) = self.trace {
+            trace.remark(self, remark());
+        }
+    }
+
     /// A copy that can wait, for futures and background work. It allocates.
     pub fn to_owned(&self) -> OwnedContext {
         OwnedContext {
@@ -71,6 +81,7 @@ impl Context<'_> {
             chain: Arc::clone(self.chain),
             position: self.position,
             depth: self.depth,
+            trace: self.trace.cloned(),
         }
     }
 
@@ -83,7 +94,8 @@ impl Context<'_> {
     }
 }
 
-/// A [`Context`] that owns what it refers to. Its metrics go to the shared shard.
+/// A [`Context`] that owns what it refers to. Its metrics go to the shared shard, those of a query
+/// that is recorded nowhere.
 #[derive(Clone)]
 pub struct OwnedContext {
     /// The query.
@@ -98,19 +110,33 @@ pub struct OwnedContext {
     pub position: usize,
     /// How many times the server already asked itself on behalf of this query.
     pub depth: u8,
+    /// Where the query is recorded; `None` for the queries of clients.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl OwnedContext {
+    /// As [`Context::note`].
+    #[inline]
+    pub fn note(&self, remark: impl FnOnce() -> String) {
+        if self.trace.is_some() {
+            self.view().note(remark);
+        }
+    }
+
     /// The view that plugins take.
     pub fn view(&self) -> Context<'_> {
         Context {
             query: self.query.view(),
             client: self.client,
             received: self.received,
-            shard: Shard::SHARED,
+            shard: match self.trace {
+                None => Shard::SHARED,
+                Some(_) => Shard::NOWHERE,
+            },
             chain: &self.chain,
             position: self.position,
             depth: self.depth,
+            trace: self.trace.as_ref(),
         }
     }
 }

@@ -16,12 +16,14 @@ pub mod process;
 pub mod provided;
 pub mod setup;
 pub mod shared;
+pub mod trace;
 
 pub use chain::{Chain, Flow, Pending};
 pub use context::{Client, Context, OwnedContext, Transport};
 pub use process::{Control, Process};
 pub use provided::Provided;
 pub use setup::{Block, Hooks, PluginEntry, Setup};
+pub use trace::Trace;
 
 use crate::dns::{Rcode, Reply};
 use std::borrow::Cow;

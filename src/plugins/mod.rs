@@ -18,6 +18,7 @@ pub mod loadbalance;
 pub mod log;
 pub mod r#loop;
 pub mod prometheus;
+mod random;
 pub mod ready;
 pub mod reload;
 pub mod template;

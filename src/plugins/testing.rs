@@ -284,6 +284,7 @@ impl Ask {
             chain,
             position: 0,
             depth: 0,
+            trace: None,
         };
         let mut reply = Reply::new();
         reply.start(&cx.query);

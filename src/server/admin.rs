@@ -1,6 +1,7 @@
 //! The HTTP endpoints: one thread of its own, so that probes and scrapes are answered under any
 //! load of queries.
 
+use super::explain::{self, Explain};
 use crate::plugin::admin::{Endpoint, Request, Response};
 use arc_swap::ArcSwap;
 use http_body_util::Full;
@@ -26,14 +27,29 @@ const CONNECTIONS: usize = 256;
 /// Listening addresses opened at one time.
 const ADDRESSES: usize = 64;
 
-/// Endpoints by listening address.
-type Table = BTreeMap<SocketAddr, Vec<Endpoint>>;
+/// What is served by listening address.
+type Table = BTreeMap<SocketAddr, Served>;
+
+/// What is served on a listening address.
+#[derive(Clone, Default)]
+struct Served {
+    endpoints: Vec<Endpoint>,
+    /// Whether `/explain` is.
+    explains: bool,
+}
 
 /// The admin thread.
 pub struct Admin {
-    table: Arc<ArcSwap<Table>>,
+    shared: Arc<Shared>,
     listeners: Mutex<BTreeMap<SocketAddr, watch::Sender<bool>>>,
     open: mpsc::Sender<(SocketAddr, std::net::TcpListener, watch::Receiver<bool>)>,
+}
+
+/// What every connection looks at.
+struct Shared {
+    table: ArcSwap<Table>,
+    explain: Arc<Explain>,
+    connections: Arc<Semaphore>,
 }
 
 /// Endpoints whose addresses are known and listened on.
@@ -45,27 +61,28 @@ impl Admin {
     ///
     /// # Errors
     /// What the system says.
-    pub fn start() -> io::Result<Self> {
-        let table = Arc::new(ArcSwap::default());
+    pub fn start(explain: Arc<Explain>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            table: ArcSwap::default(),
+            explain,
+            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+        });
         let (open, mut opened) = mpsc::channel(ADDRESSES);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let endpoints = Arc::clone(&table);
+        let serving = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("admin".into())
             .spawn(move || {
                 runtime.block_on(async {
-                    let connections = Arc::new(Semaphore::new(CONNECTIONS));
                     while let Some((addr, listener, closed)) = opened.recv().await {
-                        let (table, connections) =
-                            (Arc::clone(&endpoints), Arc::clone(&connections));
-                        tokio::spawn(accept(addr, listener, closed, table, connections));
+                        tokio::spawn(accept(addr, listener, closed, Arc::clone(&serving)));
                     }
                 });
             })?;
         Ok(Self {
-            table,
+            shared,
             listeners: Mutex::default(),
             open,
         })
@@ -77,19 +94,22 @@ impl Admin {
     /// An address that is none, or cannot be listened on.
     pub fn open(&self, endpoints: Vec<Endpoint>) -> io::Result<Opened> {
         let mut table = Table::new();
-        for endpoint in endpoints {
-            let addr = resolve(&endpoint.listen)?;
-            table.entry(addr).or_default().push(endpoint);
+        let explaining = explain::addresses(endpoints.iter());
+        for endpoint in &endpoints {
+            let served = table.entry(resolve(&endpoint.listen)?).or_default();
+            served.explains |= explaining.contains(endpoint.listen.as_str());
+            served.endpoints.push(endpoint.clone());
         }
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for (addr, endpoints) in &table {
+        for (addr, served) in &table {
             if listeners.contains_key(addr) {
                 continue;
             }
-            let listen = &endpoints[0].listen;
+            // At least one endpoint made the row.
+            let listen = &served.endpoints[0].listen;
             let listener = listen_on(*addr).map_err(|error| {
                 io::Error::new(error.kind(), format!("listen tcp {listen}: {error}"))
             })?;
@@ -114,21 +134,21 @@ impl Admin {
             }
             keep
         });
-        self.table.store(Arc::new(endpoints.0));
+        self.shared.table.store(Arc::new(endpoints.0));
     }
 
     /// Closes addresses that were opened and never served.
     pub fn give_up_unused(&self) {
-        self.serve(Opened(Table::clone(&self.table.load())));
+        self.serve(Opened(Table::clone(&self.shared.table.load())));
     }
 
     /// Stops serving `path`; addresses that served nothing else refuse connections.
     pub fn close(&self, path: &str) {
-        let mut table = Table::clone(&self.table.load());
-        for endpoints in table.values_mut() {
-            endpoints.retain(|endpoint| endpoint.path != path);
+        let mut table = Table::clone(&self.shared.table.load());
+        for served in table.values_mut() {
+            served.endpoints.retain(|endpoint| endpoint.path != path);
         }
-        table.retain(|_, endpoints| !endpoints.is_empty());
+        table.retain(|_, served| !served.endpoints.is_empty());
         self.serve(Opened(table));
     }
 }
@@ -163,8 +183,7 @@ async fn accept(
     addr: SocketAddr,
     listener: std::net::TcpListener,
     mut closed: watch::Receiver<bool>,
-    table: Arc<ArcSwap<Table>>,
-    connections: Arc<Semaphore>,
+    shared: Arc<Shared>,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
@@ -172,7 +191,7 @@ async fn accept(
     loop {
         // The semaphore is never closed.
         let free = tokio::select! {
-            free = Arc::clone(&connections).acquire_owned() => free,
+            free = Arc::clone(&shared.connections).acquire_owned() => free,
             _ = closed.changed() => return,
         };
         let Ok(permit) = free else { return };
@@ -184,11 +203,11 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let table = Arc::clone(&table);
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(|request: hyper::Request<Incoming>| {
-                let response = respond(&table.load(), addr, peer, &request);
-                async move { Ok::<_, Infallible>(response) }
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(respond(&shared, addr, peer, &request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -202,8 +221,8 @@ async fn accept(
     }
 }
 
-fn respond(
-    table: &Table,
+async fn respond(
+    shared: &Shared,
     addr: SocketAddr,
     peer: SocketAddr,
     request: &hyper::Request<Incoming>,
@@ -218,15 +237,16 @@ fn respond(
         accept: accept.unwrap_or_default(),
         peer,
     };
-    let endpoints = table
-        .get(&addr)
-        .into_iter()
-        .flatten()
-        .filter(|e| e.path == path);
+    let served = shared.table.load().get(&addr).cloned().unwrap_or_default();
+    let endpoints = served.endpoints.iter().filter(|e| e.path == path);
     let responses = endpoints
         .map(|endpoint| (endpoint.handler)(&asked))
         .collect();
-    let response = merge(responses).unwrap_or_else(|| Response::text(404, "404 page not found\n"));
+    let response = match merge(responses) {
+        Some(response) => response,
+        None if served.explains && path == explain::PATH => shared.explain.respond(&asked).await,
+        None => Response::text(404, "404 page not found\n"),
+    };
     let built = hyper::Response::builder()
         .status(response.status)
         .header(CONTENT_TYPE, response.content_type)

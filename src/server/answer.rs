@@ -90,6 +90,7 @@ fn try_answer(routes: &Routes, received: Received<'_>, reply: &mut Reply) -> Ans
         chain,
         position: 0,
         depth: 0,
+        trace: None,
     };
     match chain.walk(0, &mut cx, reply) {
         Flow::Done(outcome) => conclude(&cx, reply, &outcome),
@@ -131,8 +132,9 @@ impl Later {
     }
 }
 
+/// Makes the reply ready to send.
 #[inline]
-fn conclude(cx: &Context<'_>, reply: &mut Reply, outcome: &Outcome) -> Answered {
+pub(super) fn conclude(cx: &Context<'_>, reply: &mut Reply, outcome: &Outcome) -> Answered {
     match outcome {
         Outcome::Written => {}
         Outcome::Unwritten { rcode, .. } => server_written(reply, &cx.query, *rcode),

@@ -1,6 +1,7 @@
 //! Start, reload, shutdown.
 
 use super::admin::Admin;
+use super::explain::Explain;
 use super::{Configuration, ListenKey, Routes, tcp, udp};
 use crate::metrics::{Counter, Gauge, Registry};
 use crate::net::{UdpSocket, tcp_listener};
@@ -67,6 +68,7 @@ pub struct Server {
     shared: Arc<Shared>,
     slots: BTreeMap<ListenKey, Arc<Slot>>,
     admin: Admin,
+    explain: Arc<Explain>,
     chains: Vec<Arc<Chain>>,
     shutdown: Vec<Hook>,
     final_shutdown: Vec<Hook>,
@@ -92,11 +94,13 @@ impl Server {
         configuration: Configuration,
         listening: impl FnOnce(),
     ) -> io::Result<Self> {
+        let explain = Arc::new(Explain::new(&process.metrics, process.runtime.clone()));
         let mut server = Self {
             shared: Arc::new(Shared::new(&process.metrics)),
             process,
             slots: BTreeMap::new(),
-            admin: Admin::start()?,
+            admin: Admin::start(Arc::clone(&explain))?,
+            explain,
             chains: Vec::new(),
             shutdown: Vec::new(),
             final_shutdown: Vec::new(),
@@ -133,6 +137,7 @@ impl Server {
         let endpoints = self.admin.open(endpoints)?;
         let first = self.slots.is_empty();
         if first {
+            self.explain.set(&listeners);
             self.admin.serve(endpoints.clone());
         }
         run_hooks(hooks.start).await;
@@ -159,6 +164,7 @@ impl Server {
             keep
         });
         if !first {
+            self.explain.set(&listeners);
             self.admin.serve(endpoints);
         }
         let old = std::mem::replace(&mut self.shutdown, hooks.shutdown);

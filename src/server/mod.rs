@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod answer;
 pub mod build;
+pub mod explain;
 pub mod lifecycle;
 pub mod panics;
 mod routes;

@@ -77,6 +77,77 @@ impl Routes {
     }
 }
 
+/// Where a name is routed to, and why, for people.
+#[derive(Clone, Debug)]
+pub(super) struct Routing {
+    /// The keys of the block; `None` if there is none.
+    pub(super) block: Option<String>,
+    pub(super) why: String,
+    /// Zones that other blocks answer for here, in order.
+    pub(super) other_zones: Vec<String>,
+}
+
+/// Most zones of other blocks that are named.
+const OTHER_ZONES: usize = 20;
+
+impl Routes {
+    /// What [`Self::find`] finds, and why.
+    pub(super) fn explain(&self, name: &Name, qtype: RecordType, qclass: Class) -> Routing {
+        let found = self.find(name, qtype, qclass);
+        let is_found = |chain: &Arc<Chain>| found.is_some_and(|found| Arc::ptr_eq(found, chain));
+        let zone = |wire: &[u8]| {
+            Name::read(wire, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string())
+        };
+        let others = self.zones.iter().filter(|(_, chain)| !is_found(chain));
+        let mut other_zones: Vec<_> = others.map(|(wire, _)| zone(wire)).collect();
+        other_zones.sort();
+        if other_zones.len() > OTHER_ZONES {
+            let more = other_zones.len() - OTHER_ZONES;
+            other_zones.truncate(OTHER_ZONES);
+            other_zones.push(format!("{more} more"));
+        }
+        let mut suffixes: Vec<_> = (0..=name.label_count()).map(|n| name.suffix(n)).collect();
+        if qtype == RecordType::DS {
+            // The shortest one answers, the root last.
+            suffixes.reverse();
+            suffixes.rotate_left(1);
+        }
+        let mut served = suffixes.into_iter();
+        let served = served.find(|suffix| self.zones.contains_key(*suffix));
+        let why = match (found, served) {
+            (Some(_), Some(wire)) if qtype == RecordType::DS => {
+                format!(
+                    "{} is the shortest zone here that holds the name (DS: the parent's side)",
+                    zone(wire)
+                )
+            }
+            (Some(_), Some(wire)) => {
+                format!(
+                    "{} is the longest zone here that holds the name",
+                    zone(wire)
+                )
+            }
+            (_, None) => "no zone here holds the name: REFUSED".into(),
+            (None, Some(_)) if qclass != Class::IN && !self.any_class => {
+                format!("no block here answers class {qclass}: REFUSED")
+            }
+            (None, Some(wire)) => {
+                format!("the block of zone {} has no plugins: REFUSED", zone(wire))
+            }
+        };
+        let block = found.map(|chain| {
+            let block = chain.block();
+            let zones: Vec<_> = block.zones.iter().map(|zone| zone.text()).collect();
+            format!("{} for {}", block.server, zones.join(" "))
+        });
+        Routing {
+            block,
+            why,
+            other_zones,
+        }
+    }
+}
+
 impl Resolve for Routes {
     fn resolve(self: Arc<Self>, mut cx: OwnedContext) -> Answer {
         Box::pin(async move {
@@ -85,6 +156,10 @@ impl Resolve for Routes {
                 let view = cx.view();
                 reply.start(&view.query);
                 let query = &view.query;
+                if let Some(trace) = view.trace {
+                    let (name, qtype) = (query.name(), query.qtype());
+                    trace.server(cx.depth, format!("asks itself for {name} {qtype}"));
+                }
                 self.find(query.name(), query.qtype(), query.qclass())
                     .map(Arc::clone)
             };

@@ -170,6 +170,7 @@ pub async fn ask(chain: &Arc<Chain>, packet: Vec<u8>, transport: Transport) -> A
         chain: Arc::clone(chain),
         position: 0,
         depth: 0,
+        trace: None,
     };
     let limit = cx.view().reply_limit();
     let (outcome, mut reply) = Arc::clone(chain).ask(0, cx).await;

@@ -55,6 +55,7 @@ impl Inner {
         };
         keep_errors_only(reply);
         if reply.is_cluster_data() {
+            cx.note(|| "not stored: made from the cluster's index".into());
             self.cap(reply);
             return refreshed;
         }
@@ -62,8 +63,14 @@ impl Inner {
             return false;
         }
         match kind {
-            Kind::Other => self.cap(reply),
-            _ if !is_same_question(query, reply) => self.metrics.drops.add(cx.shard, 1),
+            Kind::Other => {
+                cx.note(|| "not stored: no kind of reply that is".into());
+                self.cap(reply);
+            }
+            _ if !is_same_question(query, reply) => {
+                cx.note(|| "not stored: the reply is to another question".into());
+                self.metrics.drops.add(cx.shard, 1);
+            }
             _ => self.store(cx, reply, kind, old),
         }
         // After it is stored, for the next client may want it.
@@ -86,6 +93,7 @@ impl Inner {
         };
         let Ok(mut records) = Normalised::of_reply(reply) else {
             // Malformed rdata of a known type, or too long in full: the client may know better.
+            cx.note(|| "not stored: malformed records".into());
             self.metrics.drops.add(cx.shard, 1);
             reply.map_ttls(bound);
             return;
@@ -101,6 +109,10 @@ impl Inner {
         };
         records.replace(reply);
         if lifetime == 0 || !class.stores(cx.query.name()) {
+            cx.note(|| match lifetime {
+                0 => "not stored: its TTL is 0".into(),
+                _ => "not stored: `disable` names its zone".into(),
+            });
             return;
         }
         let answering = kind == Kind::Success { answering: true };
@@ -118,12 +130,14 @@ impl Inner {
         };
         let key = Key::new(&cx.query);
         let Some(entry) = Entry::new(&key, &records, &facts, cx.received) else {
+            cx.note(|| "not stored: too long".into());
             self.metrics.oversize.add(cx.shard, 1);
             return;
         };
         if let Some(old) = old {
             entry.inherit_hits(old);
         }
+        cx.note(|| format!("stored for {lifetime} s"));
         self.insert(cx, key, Arc::new(entry), denial);
     }
 

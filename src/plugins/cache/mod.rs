@@ -118,23 +118,34 @@ impl Plugin for Cache {
     fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
         let inner = &self.0;
         if !inner.is_in_zones(&cx.query) {
+            cx.note(|| "the name is in none of its zones".into());
             return Step::Next;
         }
         inner.metrics.requests.add(cx.shard, 1);
         let Some(found) = inner.look_up(cx) else {
             inner.metrics.misses.add(cx.shard, 1);
+            cx.note(|| "miss: it has no answer to this question".into());
             return Step::Next;
         };
         found.visit();
         let age = found.age(cx.received);
         if age < found.lifetime() {
-            if inner.settings.prefetch.amount > 0 && inner.is_due(&found, cx.received) {
+            cx.note(|| {
+                let (rcode, left) = (found.rcode(), found.remaining(cx.received));
+                format!("hit: {rcode} stored {age} s ago, good for {left} s more")
+            });
+            let prefetches = inner.settings.prefetch.amount > 0 && cx.trace.is_none();
+            if prefetches && inner.is_due(&found, cx.received) {
                 refresh::spawn(inner, cx, &found, false);
             }
             let ttl = Ttl::Aged(if inner.settings.keep_ttl { 0 } else { age });
             inner.write(&cx.query, &found, reply, ttl);
             return Step::Done(Outcome::Written);
         }
+        cx.note(|| {
+            let (rcode, over) = (found.rcode(), age - found.lifetime());
+            format!("stale hit: {rcode} stored {age} s ago, over for {over} s (serve_stale)")
+        });
         match inner.settings.stale.verify {
             Some(timeout) => {
                 if let Some(answer) = refresh::verify(inner, cx, &found, timeout) {
@@ -150,10 +161,15 @@ impl Plugin for Cache {
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
         let inner = &self.0;
-        if *outcome != Outcome::Written || !inner.is_in_zones(&cx.query) {
+        if !inner.is_in_zones(&cx.query) {
+            return;
+        }
+        if *outcome != Outcome::Written {
+            cx.note(|| "not stored: no plugin wrote a reply".into());
             return;
         }
         if reply.is_cluster_data() {
+            cx.note(|| "not stored: made from the cluster's index".into());
             inner.cap(reply);
         } else {
             inner.take_in(cx, reply, Intake::Missed, None);

@@ -20,6 +20,8 @@ pub(super) fn spawn(inner: &Arc<Inner>, cx: &Context<'_>, entry: &Arc<Entry>, st
     let mut owned = cx.to_owned();
     // No client waits for the reply: nothing has to fit into a UDP packet (CA-18).
     owned.client.transport = Transport::Tcp;
+    cx.note(|| "asks again in the background".into());
+    owned.trace = None;
     let asked = Arc::clone(cx.chain).ask(cx.position + 1, owned.clone());
     let intake = if stale { Intake::Stale } else { Intake::Ahead };
     if background(

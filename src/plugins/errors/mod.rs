@@ -99,6 +99,10 @@ impl Plugin for Errors {
         };
         let (name, qtype) = (cx.query.name(), cx.query.qtype());
         let line = format_args!("{} {name} {qtype}: {error}", rcode.0);
+        if cx.trace.is_some() {
+            cx.note(|| format!("a client's query would be logged: {line}"));
+            return;
+        }
         if !self.consolidated(error, line) {
             Level::Error.log(line);
         }

@@ -35,6 +35,10 @@ impl Plugin for Forward {
 
     fn query(&self, cx: &mut Context<'_>, _reply: &mut Reply) -> Step {
         if !self.matches(cx.query.name()) {
+            cx.note(|| {
+                let from = self.0.config.from.text();
+                format!("the name is not below {from}, or below an `except`")
+            });
             return Step::Next;
         }
         if cx.query.header().opcode() != Opcode::QUERY {
@@ -69,12 +73,13 @@ async fn ask(stanza: &Arc<Stanza>, cx: &OwnedContext) -> Answered {
         let key = Key::of(&view.query, &packet, protocol);
         (packet, key, protocol, view.query.udp_limit())
     };
-    let Some(key) = key else {
-        return stanza.ask(packet, protocol, limit).await;
+    // A recorded question goes out on its own, so that there is something to record.
+    let Some(key) = key.filter(|_| cx.trace.is_none()) else {
+        return stanza.ask(packet, protocol, limit, Some(cx)).await;
     };
     let (flight, joined) = stanza.coalescer.join(key, || {
         let stanza = Arc::clone(stanza);
-        async move { stanza.ask(packet, protocol, limit).await }
+        async move { stanza.ask(packet, protocol, limit, None).await }
     });
     if joined {
         stanza.coalesced.inc();
@@ -87,6 +92,7 @@ async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outco
         && hands_on(stanza, message)
         && next_forwards(&cx)
     {
+        cx.note(|| "hands the question on to the next forward (`next`)".into());
         let next = cx.position + 1;
         return Arc::clone(&cx.chain).ask(next, cx).await;
     }

@@ -6,7 +6,7 @@ use super::peer::Peer;
 use crate::dns::header::HEADER_LEN;
 use crate::dns::{Header, Query, Rcode, RecordType, Records};
 use crate::metrics::Counter;
-use crate::plugin::{Process, Transport};
+use crate::plugin::{OwnedContext, Process, Transport};
 use crate::upstream::{ExchangeError, Protocol, protocol};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -105,13 +105,16 @@ impl Stanza {
     }
 
     /// Asks upstreams until one answers or the bounds are reached. A UDP reply longer than `limit`
-    /// is taken as truncated.
+    /// is taken as truncated. What is to be said of it goes to `cx`.
     pub(super) async fn ask(
         &self,
         mut query: Vec<u8>,
         protocol: Protocol,
         limit: usize,
+        cx: Option<&OwnedContext>,
     ) -> Answered {
+        let note = |text: &dyn Fn() -> String| cx.into_iter().for_each(|cx| cx.note(text));
+        note(&|| self.describe());
         let config = &self.config;
         let deadline = Instant::now() + BUDGET;
         let order = self.config.policy.order(self.peers.len());
@@ -124,10 +127,18 @@ impl Stanza {
             let healthy = self.healthy(&order, &mut at);
             let last_resort = healthy.is_none();
             let Some(peer) = healthy.or_else(|| self.unhealthy()) else {
+                note(&|| "all upstreams are down, and `failfast_all_unhealthy_upstreams`".into());
                 break;
             };
-            match self.attempt(peer, &mut query, protocol, limit).await {
+            let (to, asked) = (peer.upstream.remote(), Instant::now());
+            let attempt = self.attempt(peer, &mut query, protocol, limit).await;
+            let millis = || asked.elapsed().as_secs_f64() * 1e3;
+            match attempt {
                 Ok(message) => {
+                    note(&|| {
+                        let rcode = rcode(&message);
+                        format!("upstream {to} answered {rcode} after {:.1} ms", millis())
+                    });
                     answered += 1;
                     let fails_over = config.failover.contains(&rcode(&message));
                     let done = !fails_over || answered >= self.peers.len();
@@ -137,6 +148,7 @@ impl Stanza {
                     }
                 }
                 Err(failure) => {
+                    note(&|| format!("upstream {to} failed after {:.1} ms: {failure}", millis()));
                     let mismatch = matches!(failure, ExchangeError::OtherQuestion { .. });
                     error = Some(failure);
                     if mismatch {
@@ -160,6 +172,21 @@ impl Stanza {
             Some(message) => Answered::Message(message),
             None => Answered::Failed(error),
         }
+    }
+
+    /// The stanza and the health of its upstreams, for people.
+    fn describe(&self) -> String {
+        let peers = self.peers.iter().map(|peer| {
+            let down = peer.is_down(self.config.max_fails);
+            let health = if down { "down" } else { "up" };
+            format!("{} ({health})", peer.upstream.remote())
+        });
+        let peers: Vec<_> = peers.collect();
+        format!(
+            "forwards {} to {}",
+            self.config.from.text(),
+            peers.join(", ")
+        )
     }
 
     /// The next upstream in `order` that is not down, from position `at` on.

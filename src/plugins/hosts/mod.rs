@@ -170,6 +170,30 @@ struct Hosts {
     file: Arc<ArcSwap<Table>>,
 }
 
+impl Hosts {
+    /// Says which entries there are for the question.
+    fn note(&self, cx: &Context<'_>, tables: [&Table; 2]) {
+        let name = cx.query.name();
+        if !self.zones.iter().any(|zone| zone.contains(name)) && cx.query.qtype() != RecordType::PTR
+        {
+            return cx.note(|| "the name is in none of its zones".into());
+        }
+        let mut none = true;
+        for (table, place) in tables.into_iter().zip(["the hosts file", "the Corefile"]) {
+            for line in table.lines_of(name).into_iter().take(NOTED) {
+                none = false;
+                cx.note(|| format!("{place} has: {line}"));
+            }
+        }
+        if none {
+            cx.note(|| "no entry for the name".into());
+        }
+    }
+}
+
+/// Most entries of a name that are told of.
+const NOTED: usize = 20;
+
 impl Plugin for Hosts {
     fn name(&self) -> &'static str {
         "hosts"
@@ -180,6 +204,9 @@ impl Plugin for Hosts {
         let file = self.file.load();
         // File entries come before those of the Corefile.
         let tables = [&**file, &self.inline];
+        if cx.trace.is_some() {
+            self.note(cx, tables);
+        }
         let owner = Owner::Wire(name.wire());
         let mut push = |rdata: &[u8]| {
             reply.push(Section::Answer, owner, qtype, self.ttl, rdata);

@@ -96,6 +96,19 @@ impl Table {
         self.names.get(&address).map_or(&[], Vec::as_slice)
     }
 
+    /// The entries that answer questions for `name`, as lines.
+    pub(super) fn lines_of(&self, name: &Name) -> Vec<String> {
+        let v4 = self.v4(name).iter().copied().map(IpAddr::V4);
+        let v6 = self.v6(name).iter().copied().map(IpAddr::V6);
+        let mut lines: Vec<_> = v4.chain(v6).map(|ip| format!("{ip} {name}")).collect();
+        if let Some(address) = reverse_address(name) {
+            let names = self.names_of(address).iter();
+            let names = names.filter_map(|wire| Name::read(wire, 0).ok());
+            lines.extend(names.map(|(name, _)| format!("{address} {name}")));
+        }
+        lines
+    }
+
     /// How many entries there are, in both directions.
     pub(super) fn len(&self) -> usize {
         let names: usize = self.names.values().map(Vec::len).sum();

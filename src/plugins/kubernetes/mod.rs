@@ -1,12 +1,14 @@
 #![doc = include_str!("README.md")]
 
 pub mod config;
+mod explain;
 pub mod index;
 pub mod object;
 pub mod parse;
 mod records;
 pub mod snapshot;
 pub mod source;
+mod visibility;
 
 use crate::corefile::Error;
 use crate::dns::{
@@ -15,8 +17,8 @@ use crate::dns::{
 };
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use config::{Answers, Config};
-use index::{Index, Naming};
-use object::{Kind, Sink};
+use index::{Index, Naming, Programming};
+use object::Sink;
 use records::{Found, Source};
 use snapshot::Restored;
 use source::Running;
@@ -34,6 +36,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     config.answers.local = local_addresses(&setup.block.bind);
     // The same objects are watched once, however many blocks and configurations look at them.
     let naming = Naming {
+        zonal: false,
         endpoint_pod_names: config.endpoint_pod_names,
     };
     let identity = format!("{:?} {naming:?}", config.settings);
@@ -42,6 +45,9 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         running: Mutex::new(None),
         restored: OnceLock::new(),
     });
+    cluster
+        .index
+        .observe(Programming::new(&setup.process.metrics));
     if !setup.process.check_only {
         cluster
             .start(&config, setup.process)
@@ -51,7 +57,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         Some(options) => Some(keep_snapshot(setup, &config, options, &identity, &cluster)?),
         None => None,
     };
-    count_objects(&setup.process.metrics, &cluster, &config.kinds());
+    visibility::register(&setup.process.metrics, &cluster.index, &config.kinds());
     let (waited, patience) = (Arc::clone(&cluster), config.startup_timeout);
     setup
         .hooks
@@ -135,18 +141,6 @@ fn local_addresses(bind: &[std::net::IpAddr]) -> records::LocalAddresses {
         .collect()
 }
 
-fn count_objects(metrics: &crate::metrics::Registry, cluster: &Arc<Cluster>, kinds: &[Kind]) {
-    for &kind in kinds {
-        let cluster = Arc::downgrade(cluster);
-        metrics.read_gauge(
-            "portolan_kubernetes_objects",
-            "Objects of the cluster in the index.",
-            vec![("kind", format!("{kind:?}"))],
-            move || Some(cluster.upgrade()?.index.count(kind) as f64),
-        );
-    }
-}
-
 /// Delays the start until every kind was listed, or `patience` is over (KS-1).
 async fn wait_for_sync(cluster: Arc<Cluster>, patience: Duration) {
     let end = tokio::time::Instant::now() + patience;
@@ -182,6 +176,7 @@ impl Plugin for Kubernetes {
     fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
         let name = cx.query.name();
         let Some(zone) = Zone::longest(&self.answers.zones, name) else {
+            cx.note(|| "the name is in none of its zones".into());
             return Step::Next;
         };
         let qtype = cx.query.qtype();
@@ -194,9 +189,13 @@ impl Plugin for Kubernetes {
         let source = Source {
             index: &self.cluster.index,
             answers: &self.answers,
+            limit: cx.reply_limit(),
         };
         let zone_at = name.label_count() - zone.label_count();
         let found = source.answer(name, qtype, zone, reply);
+        if cx.trace.is_some() {
+            explain::remarks(&source, cx, zone, found);
+        }
         match found {
             Found::Answered => reply.set_flag(Header::AA, true),
             Found::Alias(target) => return follow(cx, reply, target),

@@ -1,7 +1,6 @@
 #![doc = include_str!("README.md")]
 
 mod order;
-mod random;
 #[cfg(test)]
 mod tests;
 mod weighted;
@@ -90,6 +89,6 @@ impl Plugin for LoadBalance {
             policy,
             prefer: &self.prefer,
         };
-        random::with(|random| order.apply(reply, random));
+        crate::plugins::random::with(|random| order.apply(reply, random));
     }
 }

@@ -4,9 +4,9 @@
 //! then addresses and MX, shuffled. Nearly every reply has its records in these groups already, and
 //! addresses that can change places octet by octet; then nothing is allocated.
 
-use super::random::Random;
 use super::weighted::Weights;
 use crate::dns::{Name, Normalised, Record, RecordType, Reply, Section};
+use crate::plugins::random::Random;
 use ipnet::IpNet;
 use std::cell::RefCell;
 use std::net::IpAddr;

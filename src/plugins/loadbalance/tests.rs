@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
-use super::random::Random;
 use super::weighted::Weights;
 use super::*;
 use crate::corefile::{Directive, Line};
 use crate::dns::{Class, OwnedQuery, Owner, Section, Zone};
 use crate::plugin::{Block, Hooks, Process};
+use crate::plugins::random::Random;
 use hickory_proto::op::{Message, MessageType, OpCode, Query as Question};
 use hickory_proto::rr::{Name as HickoryName, RData, Record as HickoryRecord, rdata};
 use hickory_proto::serialize::binary::BinDecodable;

@@ -89,6 +89,10 @@ impl Plugin for Log {
     }
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
+        if cx.trace.is_some() {
+            // No client asked.
+            return;
+        }
         let name = cx.query.name();
         let mut rules = self.rules.iter();
         let rule = rules.find(|rule| rule.scope.as_ref().is_some_and(|zone| zone.contains(name)));

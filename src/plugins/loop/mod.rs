@@ -76,6 +76,7 @@ impl Plugin for Loop {
             Sighting::NotOurs if !self.0.is_looping() => return Step::Next,
             Sighting::NotOurs => {}
         }
+        cx.note(|| "this server's upstream asks this server: a loop was found".into());
         reply.add_extended_error(ExtendedError::new(
             ExtendedError::OTHER,
             "forwarding loop: this server's upstream asks this server",

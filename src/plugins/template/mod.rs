@@ -105,12 +105,24 @@ impl Plugin for Templates {
 
     fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
         let text = Text::of(cx.query.name());
-        for template in &self.templates {
+        for (number, template) in self.templates.iter().enumerate() {
             let (zone, expression) = match template.matches(cx, text.as_str()) {
                 Match::No => continue,
-                Match::Failed => return failed(None),
+                Match::Failed => {
+                    cx.note(|| format!("template {}: no expression matches", number + 1));
+                    return failed(None);
+                }
                 Match::Yes(zone, expression) => (zone, expression),
             };
+            cx.note(|| {
+                let (number, zone) = (number + 1, zone.text());
+                match expression {
+                    Some(expression) => {
+                        format!("template {number}: zone {zone}, matched by {expression}")
+                    }
+                    None => format!("template {number}: zone {zone}"),
+                }
+            });
             let (class, rtype) = template.kind(cx);
             self.metrics.matched(cx.shard, zone, class, rtype);
             if template.rcode == Rcode::SERVFAIL {

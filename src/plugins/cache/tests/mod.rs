@@ -293,6 +293,7 @@ impl World {
             chain: Arc::clone(&self.chain),
             position: 0,
             depth: 0,
+            trace: None,
         };
         let mut view = owned.view();
         let mut reply = Reply::new();

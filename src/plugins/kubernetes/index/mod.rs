@@ -3,32 +3,45 @@
 //! Readers take no lock: services, addresses, pods and namespaces lie in tables of
 //! immutable shards, and a change rebuilds the shards that it touches. Writers take turns (one
 //! lock), so that an entry is always put together from its newest parts.
+//!
+//! What is kept is packed: an object that is told again is compared with what is there and only
+//! marked as seen, ports that many services have are kept once, and neither a decoded object nor a
+//! second copy of the world exists at any time.
 
-mod service;
+mod build;
+mod entry;
+mod host;
+mod intern;
+mod lists;
+mod pods;
+mod programming;
 mod table;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use service::{Endpoint, Entry, Naming, host_of};
+pub use entry::{Endpoint, Entry, Naming, Service, Slice};
+pub use host::HostName;
+pub use programming::Programming;
 
-use super::object::{Key, Kind};
+use super::object::{Key, Kind, Object, Pod};
+use pods::Pods;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use table::Table;
 use writer::Writer;
 
-/// Shards of the services: an event copies the rows of one.
+/// Shards of the tables: an event copies the rows of one.
 const SHARDS: usize = 1024;
 
 /// The cluster as it is known.
 pub struct Index {
     services: Table<Arc<Entry>>,
-    /// Address → the services that it leads to, cluster IPs first.
-    addresses: Table<Arc<Address>>,
-    pods: Table<(IpAddr, Box<str>)>,
-    namespaces: Table<Box<str>>,
+    /// Address → the services that it leads to, in the order of their names.
+    addresses: Table<Arc<Key>>,
+    pods: Pods,
+    namespaces: Table<Arc<Namespace>>,
     synced: [AtomicBool; 4],
     wanted: Box<[Kind]>,
     serial: AtomicU64,
@@ -36,12 +49,14 @@ pub struct Index {
     writer: Mutex<Writer>,
     naming: Naming,
     changes: tokio::sync::watch::Sender<u64>,
+    programming: OnceLock<Programming>,
 }
 
-/// What an address leads to.
-struct Address {
-    ip: IpAddr,
-    services: Box<[Arc<Key>]>,
+/// A namespace.
+struct Namespace {
+    name: Box<str>,
+    /// The list in which it was seen last.
+    mark: AtomicU32,
 }
 
 impl Index {
@@ -50,7 +65,7 @@ impl Index {
         Self {
             services: Table::new(SHARDS),
             addresses: Table::new(SHARDS),
-            pods: Table::new(SHARDS),
+            pods: Pods::new(SHARDS),
             namespaces: Table::new(64),
             synced: Default::default(),
             wanted: wanted.into(),
@@ -59,15 +74,20 @@ impl Index {
             writer: Mutex::default(),
             naming,
             changes: tokio::sync::watch::Sender::new(0),
+            programming: OnceLock::new(),
         }
+    }
+
+    /// Observes from now on how old changes of endpoints are when they arrive. The first call counts.
+    pub fn observe(&self, programming: Programming) {
+        let _ = self.programming.set(programming);
     }
 
     /// Whether every kind has been listed once. It stays true.
     #[inline]
     pub fn is_synced(&self) -> bool {
-        self.wanted
-            .iter()
-            .all(|&kind| self.synced[kind as usize].load(Relaxed))
+        let mut wanted = self.wanted.iter();
+        wanted.all(|&kind| self.synced[kind as usize].load(Relaxed))
     }
 
     /// When something that answers depend on last changed, in Unix seconds; 0 before.
@@ -84,9 +104,8 @@ impl Index {
     #[inline]
     pub fn has_namespace(&self, name: &[u8]) -> bool {
         let hash = self.namespaces.hash([name, b""]);
-        self.namespaces
-            .get(hash, |known| known.as_bytes() == name, |_| ())
-            .is_some()
+        let is = |known: &Arc<Namespace>| (known.name.as_bytes() == name).then_some(());
+        self.namespaces.find(hash, is).is_some()
     }
 
     /// What `take` makes of the service of this namespace and name (lower case).
@@ -97,44 +116,59 @@ impl Index {
         name: &[u8],
         take: impl FnOnce(&Entry) -> R,
     ) -> Option<R> {
+        // Slices without a service lie under the empty name.
+        if name.is_empty() {
+            return None;
+        }
         let hash = self.services.hash([namespace, name]);
-        let is = |entry: &Arc<Entry>| {
-            entry.key.name.as_bytes() == name && entry.key.namespace.as_bytes() == namespace
-        };
-        self.services.get(hash, is, |entry| take(entry))
+        let mut take = Some(take);
+        self.services.find(hash, |entry| {
+            let key = &entry.key;
+            let is = key.name.as_bytes() == name && key.namespace.as_bytes() == namespace;
+            is.then(|| take.take().map(|take| take(entry))).flatten()
+        })
     }
 
     /// Calls `f` for the services that an address leads to, in the order of their names.
     #[inline]
     pub fn by_address(&self, ip: IpAddr, mut f: impl FnMut(&Entry)) {
-        let hash = self.address_hash(ip);
-        self.addresses.get(
-            hash,
-            |address| address.ip == ip,
-            |address| {
-                for key in &address.services {
-                    self.service(key.namespace.as_bytes(), key.name.as_bytes(), &mut f);
+        let found: Option<()> = self.addresses.find(self.address_hash(ip), |key| {
+            self.service(key.namespace.as_bytes(), key.name.as_bytes(), |entry| {
+                // Another address may have the same hash.
+                if entry.has_cluster_ip(ip) || entry.has_endpoint(ip) {
+                    f(entry);
                 }
-            },
-        );
+            });
+            None
+        });
+        debug_assert!(found.is_none());
     }
 
     /// Whether a pod of this namespace (lower case) has this address.
     #[inline]
     pub fn has_pod(&self, namespace: &[u8], ip: IpAddr) -> bool {
-        let hash = self.pod_hash(ip, namespace);
-        let is = |pod: &(IpAddr, Box<str>)| pod.0 == ip && pod.1.as_bytes() == namespace;
-        self.pods.get(hash, is, |_| ()).is_some()
+        self.pods.has(namespace, ip)
+    }
+
+    /// Calls `f` with the namespace of every pod that has this address, and whether the address is
+    /// its node's as well (`hostNetwork`).
+    #[inline]
+    pub fn pods_of(&self, ip: IpAddr, f: impl FnMut(&str, bool)) {
+        self.pods.of_address(ip, f);
     }
 
     /// Calls `f` for every service, and every name that only endpoint slices know, in no order.
-    pub fn entries(&self, mut f: impl FnMut(&Entry)) {
-        self.services.for_each(|entry| f(entry));
+    pub fn entries(&self, mut f: impl FnMut(&Arc<Entry>)) {
+        self.services.for_each(|entry| {
+            if !entry.key.name.is_empty() {
+                f(entry);
+            }
+        });
     }
 
     /// Every namespace, in no order.
     pub fn namespaces(&self, mut f: impl FnMut(&str)) {
-        self.namespaces.for_each(|name| f(name));
+        self.namespaces.for_each(|known| f(&known.name));
     }
 
     /// Counts every change that answers depend on; a receiver wakes when there was one.
@@ -142,12 +176,49 @@ impl Index {
         self.changes.subscribe()
     }
 
+    /// Calls `each` for every object of `kind`, in no order, with what is kept of it: of a pod
+    /// neither its name (its address stands for it) nor more than one address is.
+    pub fn export(&self, kind: Kind, each: &mut dyn FnMut(Key, Object)) {
+        match kind {
+            Kind::Namespace => self.namespaces(|name| {
+                let (namespace, name) = (Box::default(), name.into());
+                each(Key { namespace, name }, Object::Namespace);
+            }),
+            Kind::Service => self.services.for_each(|entry| entry.unpack(each)),
+            Kind::EndpointSlice => self.services.for_each(|entry| entry.unpack_slices(each)),
+            Kind::Pod => self.pods.for_each(|namespace, ip, _| {
+                let key = Key {
+                    namespace: namespace.into(),
+                    name: (&*HostName::of_address(ip)).into(),
+                };
+                let (ip, deleted) = (Some(ip), false);
+                each(key, Object::Pod(Pod { ip, deleted }));
+            }),
+        }
+    }
+
+    /// About how many octets the objects of `kind` take, with what is shared between kinds counted
+    /// with services. It walks the index.
+    pub fn bytes(&self, kind: Kind) -> usize {
+        let sum = |which: usize| {
+            let mut sum = 0;
+            self.services.for_each(|entry| sum += entry.bytes()[which]);
+            sum
+        };
+        match kind {
+            Kind::Namespace => self.namespaces.bytes() + 64 * self.count(kind).max(0) as usize,
+            Kind::Service => self.services.bytes() + self.addresses.bytes() + sum(0),
+            Kind::EndpointSlice => sum(1) + self.writer().slices_bytes(),
+            Kind::Pod => self.pods.bytes() + self.writer().pods_bytes(),
+        }
+    }
+
     fn address_hash(&self, ip: IpAddr) -> u64 {
         self.addresses.hash([&octets(ip), b""])
     }
 
-    fn pod_hash(&self, ip: IpAddr, namespace: &[u8]) -> u64 {
-        self.pods.hash([&octets(ip), namespace])
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use arc_swap::ArcSwap;
 use foldhash::quality::FixedState;
+use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -28,9 +29,10 @@ impl<T: Clone> Table<T> {
     /// An empty table of `shards` shards (a power of two), with a random seed.
     pub(super) fn new(shards: usize) -> Self {
         debug_assert!(shards.is_power_of_two());
+        let empty: Arc<Box<[Row<T>]>> = Arc::default();
         Self {
             shards: (0..shards)
-                .map(|_| ArcSwap::from_pointee(Box::default()))
+                .map(|_| ArcSwap::new(Arc::clone(&empty)))
                 .collect(),
             hasher: FixedState::with_seed(rand::random()),
         }
@@ -52,42 +54,30 @@ impl<T: Clone> Table<T> {
         &self.shards[(hash >> 48) as usize & (self.shards.len() - 1)]
     }
 
-    /// What `take` makes of the row of this hash that `is` is true of.
+    /// What `take` makes of the rows of this hash: the first result that is one.
     #[inline]
-    pub(super) fn get<R>(
-        &self,
-        hash: u64,
-        is: impl Fn(&T) -> bool,
-        take: impl FnOnce(&T) -> R,
-    ) -> Option<R> {
+    pub(super) fn find<R>(&self, hash: u64, take: impl FnMut(&T) -> Option<R>) -> Option<R> {
         let rows = self.shard(hash).load();
         let first = rows.partition_point(|row| row.hash < hash);
         let same = rows[first..].iter().take_while(|row| row.hash == hash);
-        same.map(|row| &row.value).find(|value| is(value)).map(take)
+        same.map(|row| &row.value).find_map(take)
     }
 
-    /// Replaces the row of this hash that `is` is true of: adds, changes or (`None`) removes it.
-    pub(super) fn set(&self, hash: u64, is: impl Fn(&T) -> bool, value: Option<T>) {
+    /// Changes the rows of this hash.
+    pub(super) fn edit(&self, hash: u64, change: impl FnOnce(&mut SmallVec<[T; 4]>)) {
         let shard = self.shard(hash);
         let rows = shard.load();
         let first = rows.partition_point(|row| row.hash < hash);
         let same = rows[first..].iter().take_while(|row| row.hash == hash);
-        let found = same
-            .clone()
-            .position(|row| is(&row.value))
-            .map(|at| first + at);
-        let (until, from) = match found {
-            Some(at) => (at, at + 1),
-            None if value.is_none() => return,
-            None => (first, first),
-        };
-        let new = value.into_iter().map(|value| Row { hash, value });
-        let kept = rows[..until].iter().cloned();
-        let rows: Vec<_> = kept
-            .chain(new)
-            .chain(rows[from..].iter().cloned())
-            .collect();
-        shard.store(Arc::new(rows.into()));
+        let mut values: SmallVec<[T; 4]> = same.map(|row| row.value.clone()).collect();
+        let last = first + values.len();
+        change(&mut values);
+        // Exactly as long as it has to be: shards are many, and live long.
+        let mut new = Vec::with_capacity(rows.len() - (last - first) + values.len());
+        new.extend_from_slice(&rows[..first]);
+        new.extend(values.into_iter().map(|value| Row { hash, value }));
+        new.extend_from_slice(&rows[last..]);
+        shard.store(Arc::new(new.into()));
     }
 
     /// All values, shard by shard.
@@ -95,5 +85,11 @@ impl<T: Clone> Table<T> {
         for shard in &self.shards {
             shard.load().iter().for_each(|row| f(&row.value));
         }
+    }
+
+    /// Octets of the shards themselves; what values refer to is not counted.
+    pub(super) fn bytes(&self) -> usize {
+        let rows = |shard: &Shard<T>| shard.load().len() * size_of::<Row<T>>() + 48;
+        self.shards.iter().map(rows).sum()
     }
 }

@@ -5,7 +5,7 @@
 use super::super::object::{
     Endpoint as Address, EndpointSlice, Key, Kind, Object, Pod, Port, Service, Sink,
 };
-use super::{Index, Naming, host_of};
+use super::{HostName, Index, Naming, Programming};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -155,26 +155,26 @@ impl Model {
     }
 
     /// The slices of a service, by name.
-    fn slices(&self, key: &Key) -> Vec<&EndpointSlice> {
+    fn slices(&self, key: &Key) -> Vec<(&str, &EndpointSlice)> {
         let mut slices = Vec::new();
         for ((_, at), object) in &self.objects {
             if let Object::EndpointSlice(slice) = object
                 && (&at.namespace, &slice.service) == (&key.namespace, &key.name)
             {
-                slices.push(slice);
+                slices.push((&*at.name, slice));
             }
         }
         slices
     }
 
-    /// (host, slice, address) of every endpoint of a service, sorted.
-    fn endpoints(&self, key: &Key) -> Vec<(String, u32, IpAddr)> {
+    /// (address, slice, host) of every endpoint of a service, sorted.
+    fn endpoints(&self, key: &Key) -> Vec<(IpAddr, &str, String)> {
         let mut endpoints = Vec::new();
-        for (at, slice) in self.slices(key).into_iter().enumerate() {
+        for (name, slice) in self.slices(key) {
             for endpoint in &slice.endpoints {
-                let host = endpoint.hostname.as_deref();
-                let host = host.map_or_else(|| host_of(endpoint.ip), str::to_owned);
-                endpoints.push((host, at as u32, endpoint.ip));
+                let host = endpoint.hostname.as_deref().map(str::to_owned);
+                let host = host.unwrap_or_else(|| HostName::of_address(endpoint.ip).to_string());
+                endpoints.push((endpoint.ip, name, host));
             }
         }
         endpoints.sort();
@@ -191,6 +191,16 @@ fn services() -> impl Iterator<Item = Key> {
     })
 }
 
+/// An object with its endpoints in the index's order.
+fn sorted(mut object: Object) -> Object {
+    if let Object::EndpointSlice(slice) = &mut object {
+        slice
+            .endpoints
+            .sort_by(|a, b| (a.ip, &a.hostname).cmp(&(b.ip, &b.hostname)));
+    }
+    object
+}
+
 fn check(index: &Index, model: &Model) {
     assert_eq!(
         index.is_synced(),
@@ -199,6 +209,23 @@ fn check(index: &Index, model: &Model) {
     for kind in KINDS {
         let count = model.objects.keys().filter(|(of, _)| *of == kind).count();
         assert_eq!(index.count(kind), count as i64, "{kind:?}");
+    }
+    for kind in KINDS {
+        let mut found = Vec::new();
+        index.export(kind, &mut |key, object| found.push((key, sorted(object))));
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let known = model.objects.iter().filter(|((of, _), _)| *of == kind);
+        let known = known.map(|((_, key), object)| match object {
+            Object::Pod(pod) => {
+                let name = HostName::of_address(pod.ip.unwrap()).to_string().into();
+                let namespace = key.namespace.clone();
+                (Key { namespace, name }, object.clone())
+            }
+            object => (key.clone(), sorted(object.clone())),
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, known);
     }
     for name in NAMESPACES {
         let key = Key {
@@ -212,24 +239,20 @@ fn check(index: &Index, model: &Model) {
         let (service, slices) = (model.service(&key), model.slices(&key));
         let known = service.is_some() || !slices.is_empty() && !key.name.is_empty();
         let found = index.service(key.namespace.as_bytes(), key.name.as_bytes(), |entry| {
-            assert_eq!(entry.service.as_deref(), service, "{key:?}");
-            let of_entry: Vec<_> = entry.slices.iter().map(|(_, slice)| &**slice).collect();
-            assert_eq!(of_entry, slices, "{key:?}");
             let endpoints = entry.endpoints.iter();
             let found: Vec<_> = endpoints
-                .map(|e| (e.host.to_string(), e.slice, e.ip))
+                .map(|e| (e.ip, &*entry.slice(e).unwrap().name, e.host().to_string()))
                 .collect();
-            assert_eq!(found, model.endpoints(&key), "{key:?}");
-            for (at, endpoint) in entry.endpoints.iter().enumerate() {
-                let twin = entry.endpoints[..at]
-                    .iter()
-                    .rposition(|e| e.ip == endpoint.ip);
-                assert_eq!(endpoint.twin, twin.map(|twin| twin as u32));
-            }
+            assert!(found.is_sorted_by_key(|found| found.0));
+            let mut sorted = found.clone();
+            sorted.sort();
+            assert_eq!(sorted, model.endpoints(&key), "{key:?}");
             for host in ["h", "g", "10-0-0-1", "nosuch"] {
-                let hosts = &entry.endpoints[entry.hosts(host.as_bytes())];
-                let count = found.iter().filter(|(of, ..)| of == host).count();
-                assert!(hosts.len() == count && hosts.iter().all(|e| &*e.host == host));
+                let hosts = entry.hosts(b"", host.as_bytes());
+                let count = found.iter().filter(|(.., of)| of == host).count();
+                assert_eq!(hosts.len(), count, "{host}");
+                let mut hosts = hosts.map(|at| entry.in_host_order(at));
+                assert!(hosts.all(|endpoint| *endpoint.host() == *host));
             }
         });
         assert_eq!(found.is_some(), known, "{key:?}");
@@ -242,7 +265,7 @@ fn check(index: &Index, model: &Model) {
             let of_service = model
                 .service(key)
                 .is_some_and(|s| s.cluster_ips.contains(&ip));
-            of_service || model.endpoints(key).iter().any(|endpoint| endpoint.2 == ip)
+            of_service || model.endpoints(key).iter().any(|endpoint| endpoint.0 == ip)
         });
         wanted.sort();
         assert_eq!(found, wanted, "{ip}");
@@ -327,4 +350,103 @@ fn what_does_not_change_an_answer_leaves_the_serial() {
     assert_eq!(index.serial(), 1);
     index.set(key("s"), slice(2, Some(5)));
     assert!(index.serial() >= first);
+}
+
+#[test]
+fn news_of_endpoints_are_timed_and_lists_are_not() {
+    let metrics = crate::metrics::Registry::new(1);
+    let index = Index::new(&KINDS, Naming::default());
+    index.observe(Programming::new(&metrics));
+    let key = |name: &str| Key {
+        namespace: "red".into(),
+        name: name.into(),
+    };
+    let service = |headless| {
+        Object::Service(Service {
+            headless,
+            ..Service::default()
+        })
+    };
+    let slice = |service: &str, triggered| {
+        Object::EndpointSlice(EndpointSlice {
+            service: service.into(),
+            triggered,
+            ..EndpointSlice::default()
+        })
+    };
+    let counts = || {
+        let text = crate::metrics::exposition(&metrics, crate::metrics::Format::Classic);
+        ["cluster_ip", "headless_with_selector"].map(|kind| {
+            let name = "coredns_kubernetes_dns_programming_duration_seconds_count";
+            let line = format!("{name}{{service_kind=\"{kind}\"}} ");
+            let count = text.lines().find_map(|text| text.strip_prefix(&line));
+            count.map_or(0, |count| count.parse::<u32>().unwrap())
+        })
+    };
+    index.set(key("a"), service(false));
+    index.set(key("b"), service(true));
+    index.list_start(Kind::EndpointSlice);
+    index.set(key("a-1"), slice("a", Some(1)));
+    index.list_end(Kind::EndpointSlice);
+    // Of a service that is not known, without a time, without a later one.
+    index.set(key("c-1"), slice("c", Some(1)));
+    index.set(key("b-1"), slice("b", None));
+    index.set(key("a-1"), slice("a", Some(1)));
+    assert_eq!(counts(), [0, 0]);
+    index.set(key("a-1"), slice("a", Some(2)));
+    index.set(key("b-1"), slice("b", Some(u64::MAX)));
+    index.set(key("b-2"), slice("b", Some(3)));
+    assert_eq!(counts(), [1, 2]);
+    index.delete(Kind::EndpointSlice, &key("b-2"));
+    assert_eq!(counts(), [1, 2]);
+}
+
+#[test]
+fn memory_comes_and_goes_with_the_objects() {
+    let index = Index::new(&KINDS, Naming::default());
+    let bytes = |index: &Index| KINDS.map(|kind| index.bytes(kind));
+    let empty = bytes(&index);
+    let key = |name: &str| Key {
+        namespace: "shop".into(),
+        name: name.into(),
+    };
+    let slice = |count: u8| EndpointSlice {
+        service: "web".into(),
+        endpoints: (0..count)
+            .map(|number| Address {
+                ip: [10, 0, 0, number].into(),
+                hostname: None,
+                target: None,
+                zone: None,
+            })
+            .collect(),
+        ..EndpointSlice::default()
+    };
+    let namespace = Key {
+        namespace: "".into(),
+        name: "shop".into(),
+    };
+    index.set(namespace, Object::Namespace);
+    index.set(key("web"), Object::Service(Service::default()));
+    index.set(key("web-1"), Object::EndpointSlice(slice(10)));
+    let pod = Pod {
+        ip: Some([10, 0, 0, 1].into()),
+        deleted: false,
+    };
+    index.set(key("web-a"), Object::Pod(pod));
+    let some = bytes(&index);
+    assert!(
+        some.iter().zip(empty).all(|(some, empty)| *some > empty),
+        "{some:?}"
+    );
+    index.set(key("web-1"), Object::EndpointSlice(slice(200)));
+    let more = bytes(&index);
+    let each = (more[2] - some[2]) / 190;
+    assert!((20..500).contains(&each), "{each} octets an endpoint");
+    index.delete(Kind::Service, &key("web"));
+    index.delete(Kind::EndpointSlice, &key("web-1"));
+    index.delete(Kind::Pod, &key("web-a"));
+    // Tables of hashes keep their room.
+    let left = bytes(&index).into_iter().zip(empty);
+    assert!(left.skip(1).all(|(left, empty)| left < empty + 1024));
 }

@@ -1,24 +1,35 @@
 //! What sources tell the index: each event changes the entries, addresses and pods that it concerns.
 
-use super::super::object::{EndpointSlice, Key, Kind, Object, Pod, Service, Sink};
-use super::{Address, Entry, Index};
-use std::collections::{HashMap, HashSet};
+use super::super::object::{EndpointSlice, Key, Kind, Object, Sink};
+use super::build::{Common, Packed};
+use super::entry::{Entry, Service};
+use super::lists::Lists;
+use super::pods::{Change, PodAt, PodNames};
+use super::{Index, Namespace};
+use hashbrown::HashTable;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What only writers need.
 #[derive(Default)]
 pub(super) struct Writer {
-    /// Slice → the service that it belongs to.
-    slices: HashMap<Key, Box<str>>,
-    /// Pod → its address.
-    pods: HashMap<Key, IpAddr>,
-    /// Pods of an address in a namespace, where there are several.
-    pod_counts: HashMap<(IpAddr, Box<str>), u32>,
-    /// What was set since the list of a kind began; `None` while there is none.
-    lists: [Option<HashSet<Key>>; 4],
+    /// Hash of a slice's key → hash of the entry that it is in.
+    slices: HashTable<(u64, u64)>,
+    pods: PodNames,
+    common: Common,
+    lists: Lists,
+}
+
+impl Writer {
+    pub(super) fn slices_bytes(&self) -> usize {
+        self.slices.allocation_size()
+    }
+
+    pub(super) fn pods_bytes(&self) -> usize {
+        self.pods.bytes()
+    }
 }
 
 impl Index {
@@ -30,275 +41,288 @@ impl Index {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Replaces an entry, and the addresses that led to it.
-    fn update(&self, key: &Key, change: impl FnOnce(Option<&Entry>) -> Option<Entry>) {
-        let (namespace, name) = (key.namespace.as_bytes(), key.name.as_bytes());
-        let old: Option<Arc<Entry>> = {
-            let hash = self.services.hash([namespace, name]);
-            self.services
-                .get(hash, |entry| *entry.key == *key, Arc::clone)
+    fn add_count(&self, kind: Kind, n: i64) {
+        self.counts[kind as usize].fetch_add(n, Relaxed);
+    }
+
+    fn hash_of(&self, key: &Key) -> u64 {
+        self.services
+            .hash([key.namespace.as_bytes(), key.name.as_bytes()])
+    }
+
+    fn entry(&self, key: &Key) -> Option<Arc<Entry>> {
+        let is = |entry: &Arc<Entry>| (*entry.key == *key).then(|| Arc::clone(entry));
+        self.services.find(self.hash_of(key), is)
+    }
+
+    /// Puts `new` in the place of `old`, and the addresses of the one in the place of the other's.
+    fn replace(&self, old: Option<&Entry>, new: Entry) {
+        let key = Arc::clone(&new.key);
+        // Slices without a service lead nowhere.
+        let addresses = |entry: &Entry| match entry.key.name.is_empty() {
+            true => Vec::new(),
+            false => entry.addresses(),
         };
-        let new = change(old.as_deref())
-            .filter(|entry| !entry.is_empty())
-            .map(Arc::new);
-        let hash = self.services.hash([namespace, name]);
-        let before: HashSet<IpAddr> = old.iter().flat_map(|entry| entry.addresses()).collect();
-        let after: HashSet<IpAddr> = new.iter().flat_map(|entry| entry.addresses()).collect();
-        self.services.set(hash, |entry| *entry.key == *key, new);
-        for &ip in before.difference(&after) {
-            self.link(ip, key, false);
+        let before = old.map(addresses).unwrap_or_default();
+        let after = addresses(&new);
+        let new = (!new.is_empty()).then(|| Arc::new(new));
+        self.services.edit(self.hash_of(&key), |rows| {
+            rows.retain(|entry| entry.key != key);
+            rows.extend(new);
+        });
+        for ip in only_in_first(&before, &after) {
+            self.addresses.edit(self.address_hash(ip), |rows| {
+                rows.retain(|known| *known != key);
+            });
         }
-        for &ip in after.difference(&before) {
-            self.link(ip, key, true);
+        for ip in only_in_first(&after, &before) {
+            self.addresses.edit(self.address_hash(ip), |rows| {
+                let at = rows.partition_point(|known| *known < key);
+                rows.insert(at, Arc::clone(&key));
+            });
         }
     }
 
-    /// Notes that an address leads to a service, or no longer does.
-    fn link(&self, ip: IpAddr, key: &Key, on: bool) {
-        let hash = self.address_hash(ip);
-        let known = self
-            .addresses
-            .get(hash, |address| address.ip == ip, Arc::clone);
-        let known = known.iter().flat_map(|address| address.services.iter());
-        let mut services: Vec<_> = known.filter(|known| ***known != *key).cloned().collect();
-        if on {
-            services.push(Arc::new(key.clone()));
-            services.sort();
-        }
-        let services: Box<[_]> = services.into();
-        let new = (!services.is_empty()).then(|| Arc::new(Address { ip, services }));
-        self.addresses.set(hash, |address| address.ip == ip, new);
-    }
-
-    fn set_service(&self, key: &Key, service: Option<Service>) {
-        let same = |entry: &Entry| entry.service.as_deref() == service.as_ref();
-        if self.service(key.namespace.as_bytes(), key.name.as_bytes(), same) == Some(true) {
+    fn set_service(&self, writer: &mut Writer, key: Key, new: Option<Service>) {
+        let old = self.entry(&key);
+        let before = old.as_ref().and_then(|entry| entry.service.as_ref());
+        let mark = writer.lists.mark(Kind::Service);
+        if before == new.as_ref() {
+            if let Some(entry) = &old {
+                entry.mark.store(mark, Relaxed);
+            }
             return;
         }
-        let naming = self.naming;
-        let mut changed = false;
-        self.update(key, |old| {
-            let before = old.and_then(|entry| entry.service.as_deref());
-            changed = match (before, &service) {
-                // Addresses alone do not count (KO-5).
-                (Some(before), Some(after)) => {
-                    before.ports != after.ports || before.external_name != after.external_name
-                }
-                (before, after) => before.is_some() != after.is_some(),
-            };
-            let count = i64::from(service.is_some()) - i64::from(before.is_some());
-            self.counts[Kind::Service as usize].fetch_add(count, Relaxed);
-            let arc = old.map_or_else(|| Arc::new(key.clone()), |entry| Arc::clone(&entry.key));
-            let slices = old.map_or_else(Box::default, |entry| entry.slices.clone());
-            Some(Entry::new(arc, service.map(Arc::new), slices, naming))
-        });
-        if changed {
+        // Addresses alone do not count (KO-5).
+        let counts = match (before, &new) {
+            (Some(before), Some(after)) => {
+                before.ports != after.ports || before.external_name != after.external_name
+            }
+            _ => true,
+        };
+        let difference = i64::from(new.is_some()) - i64::from(before.is_some());
+        self.add_count(Kind::Service, difference);
+        let entry = match &old {
+            Some(old) => old.with_service(new, mark),
+            None => Entry::new(Arc::new(key)).with_service(new, mark),
+        };
+        self.replace(old.as_deref(), entry);
+        if counts {
             self.touch();
         }
     }
 
-    fn set_slice(&self, writer: &mut Writer, key: &Key, slice: Option<EndpointSlice>) {
-        let owner = |service: &str| Key {
-            namespace: key.namespace.clone(),
-            name: service.into(),
-        };
-        let before = writer.slices.get(key).cloned();
-        let service = slice.as_ref().map(|slice| slice.service.clone());
-        if let Some(old) = before.filter(|old| service.as_ref() != Some(old)) {
-            // Gone, or the slice of another service now.
-            writer.slices.remove(key);
-            self.counts[Kind::EndpointSlice as usize].fetch_sub(1, Relaxed);
-            self.put_slice(&owner(&old), key, None);
-        }
-        if let (Some(slice), Some(service)) = (slice, service) {
-            if writer.slices.insert(key.clone(), service.clone()).is_none() {
-                self.counts[Kind::EndpointSlice as usize].fetch_add(1, Relaxed);
-            }
-            self.put_slice(&owner(&service), key, Some(slice));
-        }
+    /// The entry that a slice is in, and its place there.
+    fn slice(&self, writer: &Writer, key: &Key) -> Option<(Arc<Entry>, usize)> {
+        let hash = self.hash_of(key);
+        let mut owners = writer
+            .slices
+            .iter_hash(hash)
+            .filter(|known| known.0 == hash);
+        owners.find_map(|&(_, owner)| {
+            self.services.find(owner, |entry| {
+                let at = entry.slice_at(&key.name)?;
+                (entry.key.namespace == key.namespace).then(|| (Arc::clone(entry), at))
+            })
+        })
     }
 
-    fn put_slice(&self, owner: &Key, key: &Key, slice: Option<EndpointSlice>) {
-        // A slice without the label belongs to no service: it is counted, and leads nowhere.
-        if owner.name.is_empty() {
-            return;
-        }
-        let naming = self.naming;
+    fn set_slice(&self, writer: &mut Writer, key: Key, slice: &EndpointSlice) {
+        let mut packed = Packed::new(key.name.clone(), slice, self.naming, &mut writer.common);
+        let mark = writer.lists.mark(Kind::EndpointSlice);
+        *packed.slice.mark.get_mut() = mark;
+        let triggered = packed.slice.triggered;
+        let mut old_triggered = None;
         let mut changed = true;
-        self.update(owner, |old| {
-            let slices = old.map_or_else(Box::default, |entry| entry.slices.clone());
-            let mut slices = Vec::from(slices);
-            let at = slices.binary_search_by(|(name, _)| name.cmp(&key.name));
-            match (at, slice) {
-                (Ok(at), Some(slice)) => {
-                    let known = &slices[at].1;
-                    changed = known.endpoints != slice.endpoints || known.ports != slice.ports;
-                    slices[at].1 = Arc::new(slice);
+        match self.slice(writer, &key) {
+            Some((entry, at)) if entry.key.name == slice.service => {
+                old_triggered = entry.slices[at].triggered;
+                if entry.is_same(at, &packed) {
+                    if old_triggered == triggered {
+                        entry.slices[at].mark.store(mark, Relaxed);
+                        return;
+                    }
+                    changed = false;
                 }
-                (Ok(at), None) => drop(slices.remove(at)),
-                (Err(at), Some(slice)) => slices.insert(at, (key.name.clone(), Arc::new(slice))),
-                (Err(_), None) => changed = false,
             }
-            let arc = old.map_or_else(|| Arc::new(owner.clone()), |entry| Arc::clone(&entry.key));
-            let service = old.and_then(|entry| entry.service.clone());
-            Some(Entry::new(arc, service, slices.into(), naming))
-        });
-        if changed {
+            // The slice of another service now.
+            Some(_) => self.remove_slice(writer, &key),
+            None => {}
+        }
+        let owner = Key {
+            namespace: key.namespace.clone(),
+            name: slice.service.clone(),
+        };
+        let (hash, at) = (self.hash_of(&key), self.hash_of(&owner));
+        let old = self.entry(&owner);
+        let known = old.as_ref().and_then(|entry| entry.slice_at(&key.name));
+        if known.is_none() {
+            let table = &mut writer.slices;
+            table.insert_unique(hash, (hash, at), |known| known.0);
+            self.add_count(Kind::EndpointSlice, 1);
+        }
+        let entry = match &old {
+            Some(old) => old.with_slice(packed),
+            None => Entry::new(Arc::new(owner)).with_slice(packed),
+        };
+        let headless = entry.service.as_ref().map(|service| service.headless);
+        self.replace(old.as_deref(), entry);
+        if changed && !slice.service.is_empty() {
+            self.touch();
+        }
+        // What a list shows happened before it.
+        if let (Some(headless), Some(programming), Some(triggered)) =
+            (headless, self.programming.get(), triggered)
+            && Some(triggered) != old_triggered
+            && !writer.lists.runs(Kind::EndpointSlice)
+        {
+            programming.observe(headless, triggered.get());
+        }
+    }
+
+    fn remove_slice(&self, writer: &mut Writer, key: &Key) {
+        let Some((entry, at)) = self.slice(writer, key) else {
+            return;
+        };
+        let (hash, owner) = (self.hash_of(key), self.hash_of(&entry.key));
+        let is = |known: &(u64, u64)| *known == (hash, owner);
+        if let Ok(known) = writer.slices.find_entry(hash, is) {
+            known.remove();
+        }
+        self.add_count(Kind::EndpointSlice, -1);
+        self.replace(Some(&entry), entry.without_slice(at));
+        if !entry.key.name.is_empty() {
             self.touch();
         }
     }
 
-    fn set_pod(&self, writer: &mut Writer, key: &Key, ip: Option<IpAddr>) {
-        let before = match ip {
-            Some(ip) => writer.pods.insert(key.clone(), ip),
-            None => writer.pods.remove(key),
+    fn set_pod(&self, writer: &mut Writer, key: &Key, new: Option<PodAt>) {
+        let namespace = writer.common.texts.get(&*key.namespace);
+        let mark = writer.lists.mark(Kind::Pod);
+        let name = (&namespace, &*key.name);
+        let difference = match self.pods.set(&mut writer.pods, name, new, mark) {
+            Change::None => return,
+            Change::Added => 1,
+            Change::Moved => 0,
+            Change::Removed => -1,
         };
-        if before == ip {
-            return;
-        }
-        let count = i64::from(ip.is_some()) - i64::from(before.is_some());
-        self.counts[Kind::Pod as usize].fetch_add(count, Relaxed);
-        for (ip, on) in before
-            .map(|ip| (ip, false))
-            .into_iter()
-            .chain(ip.map(|ip| (ip, true)))
-        {
-            let count = writer
-                .pod_counts
-                .entry((ip, key.namespace.clone()))
-                .or_default();
-            *count = if on {
-                *count + 1
-            } else {
-                count.saturating_sub(1)
-            };
-            let left = *count;
-            if left == 0 {
-                writer.pod_counts.remove(&(ip, key.namespace.clone()));
-            }
-            let hash = self.pod_hash(ip, key.namespace.as_bytes());
-            let is = |pod: &(IpAddr, Box<str>)| pod.0 == ip && pod.1 == key.namespace;
-            self.pods
-                .set(hash, is, (left > 0).then(|| (ip, key.namespace.clone())));
-        }
+        self.add_count(Kind::Pod, difference);
         self.touch();
     }
 
-    fn set_namespace(&self, name: &str, on: bool) {
+    fn set_namespace(&self, writer: &Writer, name: &str, on: bool) {
         let hash = self.namespaces.hash([name.as_bytes(), b""]);
-        let known = self
-            .namespaces
-            .get(hash, |known| **known == *name, |_| ())
-            .is_some();
-        let count = i64::from(on) - i64::from(known);
-        self.counts[Kind::Namespace as usize].fetch_add(count, Relaxed);
-        self.namespaces
-            .set(hash, |known| **known == *name, on.then(|| name.into()));
+        let mark = writer.lists.mark(Kind::Namespace);
+        let known = self.namespaces.find(hash, |known| {
+            (*known.name == *name).then(|| known.mark.store(mark, Relaxed))
+        });
+        if known.is_some() == on {
+            return;
+        }
+        self.add_count(Kind::Namespace, if on { 1 } else { -1 });
+        self.namespaces.edit(hash, |rows| {
+            rows.retain(|known| *known.name != *name);
+            rows.extend(on.then(|| {
+                Arc::new(Namespace {
+                    name: name.into(),
+                    mark: AtomicU32::new(mark),
+                })
+            }));
+        });
     }
 
-    fn remove(&self, writer: &mut Writer, kind: Kind, key: &Key) {
+    fn remove(&self, writer: &mut Writer, kind: Kind, key: Key) {
         match kind {
-            Kind::Namespace => self.set_namespace(&key.name, false),
-            Kind::Service => self.set_service(key, None),
-            Kind::EndpointSlice => self.set_slice(writer, key, None),
-            Kind::Pod => self.set_pod(writer, key, None),
+            Kind::Namespace => self.set_namespace(writer, &key.name, false),
+            Kind::Service => self.set_service(writer, key, None),
+            Kind::EndpointSlice => self.remove_slice(writer, &key),
+            Kind::Pod => self.set_pod(writer, &key, None),
         }
     }
 
-    /// Every object of `kind` that is known.
-    fn keys(&self, writer: &Writer, kind: Kind) -> Vec<Key> {
+    /// Removes what list `mark` of `kind` did not show.
+    fn sweep(&self, writer: &mut Writer, kind: Kind, mark: u32) {
+        let stale = |seen: &AtomicU32| seen.load(Relaxed) != mark;
         let mut keys = Vec::new();
         match kind {
-            Kind::Namespace => self.namespaces.for_each(|name| {
-                keys.push(Key {
-                    namespace: Box::default(),
-                    name: name.clone(),
-                });
+            Kind::Namespace => self.namespaces.for_each(|known| {
+                if stale(&known.mark) {
+                    let (namespace, name) = (Box::default(), known.name.clone());
+                    keys.push(Key { namespace, name });
+                }
             }),
             Kind::Service => self.services.for_each(|entry| {
-                if entry.service.is_some() {
+                if entry.service.is_some() && stale(&entry.mark) {
                     keys.push(Key::clone(&entry.key));
                 }
             }),
-            Kind::EndpointSlice => keys.extend(writer.slices.keys().cloned()),
-            Kind::Pod => keys.extend(writer.pods.keys().cloned()),
-        }
-        keys
-    }
-}
-
-impl Index {
-    /// Calls `each` for every object of `kind` as sources gave it, in no order: what DNS does not
-    /// need is not there.
-    pub fn export(&self, kind: Kind, each: &mut dyn FnMut(Key, Object)) {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        match kind {
-            Kind::Namespace => self.namespaces.for_each(|name| {
-                let namespace = Box::default();
-                let name = name.clone();
-                each(Key { namespace, name }, Object::Namespace);
-            }),
-            Kind::Service => self.services.for_each(|entry| {
-                if let Some(service) = &entry.service {
-                    each(
-                        Key::clone(&entry.key),
-                        Object::Service(Service::clone(service)),
-                    );
-                }
-            }),
             Kind::EndpointSlice => self.services.for_each(|entry| {
-                for (name, slice) in &entry.slices {
-                    let namespace = entry.key.namespace.clone();
-                    let name = name.clone();
-                    let slice = Object::EndpointSlice(EndpointSlice::clone(slice));
-                    each(Key { namespace, name }, slice);
+                for slice in entry.slices.iter().filter(|slice| stale(&slice.mark)) {
+                    let (namespace, name) = (entry.key.namespace.clone(), slice.name.clone());
+                    keys.push(Key { namespace, name });
                 }
             }),
             Kind::Pod => {
-                for (key, &ip) in &writer.pods {
-                    let (ip, deleted) = (Some(ip), false);
-                    each(key.clone(), Object::Pod(Pod { ip, deleted }));
+                let gone = self.pods.sweep(&mut writer.pods, mark);
+                if gone > 0 {
+                    self.add_count(Kind::Pod, -(gone as i64));
+                    self.touch();
                 }
             }
+        }
+        for key in keys {
+            self.remove(writer, kind, key);
         }
     }
 }
 
 impl Sink for Index {
     fn list_start(&self, kind: Kind) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.lists[kind as usize] = Some(HashSet::new());
+        self.writer().lists.start(kind);
     }
 
     fn set(&self, key: Key, object: Object) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = &mut writer.lists[object.kind() as usize] {
-            seen.insert(key.clone());
-        }
+        let writer = &mut *self.writer();
         match object {
-            Object::Namespace => self.set_namespace(&key.name, true),
-            Object::Service(service) => self.set_service(&key, Some(service)),
-            Object::EndpointSlice(slice) => self.set_slice(&mut writer, &key, Some(slice)),
+            Object::Namespace => self.set_namespace(writer, &key.name, true),
+            Object::Service(service) => {
+                let service = Service::pack(service, &mut writer.common);
+                self.set_service(writer, key, Some(service));
+            }
+            Object::EndpointSlice(slice) => self.set_slice(writer, key, &slice),
             // Until it is really gone, a pod keeps its name (KM-5).
-            Object::Pod(pod) if pod.deleted => {}
-            Object::Pod(pod) => self.set_pod(&mut writer, &key, pod.ip),
+            Object::Pod(pod) if pod.deleted => {
+                let mark = writer.lists.mark(Kind::Pod);
+                let (namespace, name) = (&key.namespace, &key.name);
+                self.pods.keep(&writer.pods, namespace, name, mark);
+            }
+            Object::Pod(pod) => {
+                let host_network = false;
+                let at = pod.ip.map(|ip| PodAt { ip, host_network });
+                self.set_pod(writer, &key, at);
+            }
         }
     }
 
     fn delete(&self, kind: Kind, key: &Key) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.remove(&mut writer, kind, key);
+        self.remove(&mut self.writer(), kind, key.clone());
     }
 
     fn list_end(&self, kind: Kind) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = writer.lists[kind as usize].take() {
-            for key in self.keys(&writer, kind) {
-                if !seen.contains(&key) {
-                    self.remove(&mut writer, kind, &key);
-                }
-            }
+        let writer = &mut *self.writer();
+        if let Some(mark) = writer.lists.end(kind) {
+            self.sweep(writer, kind, mark);
         }
         self.synced[kind as usize].store(true, Relaxed);
     }
+}
+
+/// What the first of two sorted sets has and the second has not.
+fn only_in_first(first: &[IpAddr], second: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    let mut rest = second.iter().peekable();
+    let only = move |ip: &&IpAddr| {
+        while rest.next_if(|other| *other < *ip).is_some() {}
+        rest.peek() != Some(ip)
+    };
+    first.iter().filter(only).copied()
 }

@@ -98,7 +98,10 @@ impl Source<'_> {
         };
         match self.matching(entry, asked) {
             Matching::Service => self.write(service.cluster_ips.iter().copied(), way, reply),
-            Matching::Endpoints => self.write(self.endpoints(entry, asked).addresses(), way, reply),
+            Matching::Endpoints => {
+                let endpoints = self.endpoints(entry, asked);
+                self.write(endpoints.addresses(way.family), way, reply)
+            }
             Matching::Nodata => Found::Nodata,
             Matching::Nothing => Found::Nothing,
         }
@@ -113,7 +116,8 @@ impl Source<'_> {
         let mut found = Found::Nodata;
         for ip in ips.into_iter().filter(|&ip| way.family.has(ip)) {
             found = Found::Answered;
-            if !self.push_address(Section::Answer, way.owner, ip, reply) {
+            let fits = self.push_address(Section::Answer, way.owner, ip, reply);
+            if !fits || reply.len() > self.limit {
                 break;
             }
         }

@@ -44,7 +44,7 @@ impl Source<'_> {
             any = true;
             reply.push_with(Section::Answer, Owner::Query, ns, ttl, |out| {
                 if let Some(endpoint) = self.own_endpoints(entry).next().filter(|_| headless) {
-                    write_host(out, &endpoint.host);
+                    write_host(out, &endpoint.host());
                 }
                 write_service(out, entry);
                 out.question_suffix(0);
@@ -120,7 +120,7 @@ impl Source<'_> {
                 let Some(service) = &entry.service else {
                     return;
                 };
-                let has = |ip: IpAddr| entry.endpoints.iter().any(|endpoint| endpoint.ip == ip);
+                let has = |ip: IpAddr| entry.has_endpoint(ip);
                 // A service of several of our addresses is met at the first of them.
                 if has(ip) && !local[..at].iter().any(|&before| has(before)) {
                     f(entry, service.headless);

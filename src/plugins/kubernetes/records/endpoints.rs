@@ -1,9 +1,10 @@
 //! Which endpoints and ports of a service a name stands for.
 
-use super::super::index::{Endpoint, Entry};
+use super::super::index::{Endpoint, Entry, HostName};
 use super::super::object::Port;
 use super::super::parse::{Part, ServiceName};
-use super::Source;
+use super::{Family, Source};
+use crate::plugins::random;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -43,12 +44,21 @@ impl Part<'_> {
 }
 
 /// The endpoints of an entry that a name stands for.
+///
+/// A reply shows as many as it has room for. Where that cannot be all of them the first one is
+/// picked at random, so that each is as likely to be shown, and the ones that are not cost nothing.
 pub(super) struct Endpoints<'e, 'n> {
     entry: &'e Entry,
-    /// Those of the host name that was asked for, or all.
-    range: Range<usize>,
+    /// The places of those of the host name that was asked for, in the order of host names; `None`
+    /// for all.
+    named: Option<Range<usize>>,
     part: Part<'n>,
+    /// A number that picks the first one, if all may not fit.
+    start: Option<usize>,
 }
+
+/// Octets of an address record whose owner is a pointer: the least that an endpoint takes.
+const SHORTEST_RECORD: usize = 16;
 
 impl Source<'_> {
     /// The endpoints that a name stands for.
@@ -57,97 +67,139 @@ impl Source<'_> {
         entry: &'e Entry,
         asked: &ServiceName<'n>,
     ) -> Endpoints<'e, 'n> {
-        let range = match asked.part {
-            _ if self.answers.noendpoints => 0..0,
-            Part::Endpoint(host) => entry.hosts(host),
-            Part::Whole | Part::Port { .. } => 0..entry.endpoints.len(),
+        let named = match asked.part {
+            _ if self.answers.noendpoints => Some(0..0),
+            Part::Endpoint(host) => Some(entry.hosts(b"", host)),
+            Part::Whole | Part::Port { .. } => None,
         };
+        let count = entry.endpoints.len();
+        let all_fit = count * SHORTEST_RECORD <= self.limit;
         Endpoints {
             entry,
-            range,
+            named,
             part: asked.part,
+            start: (!all_fit).then(|| random::with(|random| random.below(count))),
         }
     }
 }
 
 impl<'e> Endpoints<'e, '_> {
     pub(super) fn is_empty(&self) -> bool {
-        !self.range.clone().any(|at| self.has(at))
+        match &self.named {
+            Some(range) => !range.clone().any(|at| self.has(self.named_at(at))),
+            None => !self
+                .entry
+                .slices
+                .iter()
+                .any(|slice| slice.endpoints() > 0 && self.part.asks_for_any(&slice.ports)),
+        }
     }
 
-    /// The addresses, each once.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let has = |at| self.has(at);
-        let first = move |&at: &usize| has(at) && !self.repeats(at, has);
-        self.range.clone().filter(first).map(|at| self.get(at).ip)
+    /// The addresses of a family, each once.
+    pub(super) fn addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> + '_ {
+        let range = match (&self.named, family) {
+            (Some(range), _) => range.clone(),
+            (None, Family::V4) => 0..self.entry.ipv6_from(),
+            (None, Family::V6) => self.entry.ipv6_from()..self.entry.endpoints.len(),
+            (None, Family::None) => 0..0,
+        };
+        let get = |at| match self.named {
+            Some(_) => self.named_at(at),
+            None => &self.entry.endpoints[at],
+        };
+        // In both orders those of one address follow each other.
+        let start = range.start;
+        let repeats = move |at: usize| {
+            let before = (start..at).rev().map(get);
+            let mut same = before.take_while(|before| before.ip == get(at).ip);
+            same.any(|before| self.has(before))
+        };
+        turned(range, self.start)
+            .filter(move |&at| family.has(get(at).ip) && self.has(get(at)) && !repeats(at))
+            .map(move |at| get(at).ip)
     }
 
     /// How many pairs of an endpoint and a port there are; an endpoint without ports counts for one.
     pub(super) fn count(&self) -> usize {
-        let having = self.range.clone().filter(|&at| self.has(at));
-        having.map(|at| self.asked(at).count().max(1)).sum()
+        let asked = |ports: &[Port]| {
+            let asked = ports.iter().filter(|port| self.part.asks_for(port)).count();
+            usize::from(self.part.asks_for_any(ports)) * asked.max(1)
+        };
+        match &self.named {
+            Some(range) => {
+                let named = range.clone().map(|at| self.named_at(at));
+                named
+                    .map(|endpoint| asked(self.entry.ports(endpoint)))
+                    .sum()
+            }
+            None => {
+                let slices = self.entry.slices.iter();
+                slices
+                    .map(|slice| slice.endpoints() * asked(&slice.ports))
+                    .sum()
+            }
+        }
     }
 
     /// The endpoints by their host names, in the order of these.
-    pub(super) fn by_host(&self) -> impl Iterator<Item = Host<'e, '_>> {
-        let mut next = self.range.start;
-        let all = &self.entry.endpoints[self.range.clone()];
-        all.chunk_by(|a, b| a.host == b.host).map(move |same| {
-            let range = next..next + same.len();
-            next = range.end;
-            Host(Endpoints {
+    pub(super) fn by_host(&self) -> impl Iterator<Item = Host<'_, 'e>> {
+        let all = self.named.clone().unwrap_or(0..self.entry.endpoints.len());
+        let is_first = move |at: usize| at == all.start || self.entry.host_differs(at - 1, at);
+        let all = self.named.clone().unwrap_or(0..self.entry.endpoints.len());
+        let end = all.end;
+        let firsts = turned(all, self.start).filter(move |&at| is_first(at));
+        firsts.map(move |first| {
+            let mut next = first + 1..end;
+            let last = next.find(|&at| self.entry.host_differs(at - 1, at));
+            Host {
                 entry: self.entry,
                 part: self.part,
-                range,
-            })
+                range: first..last.unwrap_or(end),
+            }
         })
     }
 
-    fn get(&self, at: usize) -> &'e Endpoint {
-        &self.entry.endpoints[at]
+    fn named_at(&self, at: usize) -> &'e Endpoint {
+        self.entry.in_host_order(at)
     }
 
-    fn has(&self, at: usize) -> bool {
-        self.part.asks_for_any(self.entry.ports(self.get(at)))
-    }
-
-    fn asked(&self, at: usize) -> impl Iterator<Item = &'e Port> + '_ {
-        let ports = self.entry.ports(self.get(at)).iter();
-        ports.filter(|port| self.part.asks_for(port))
-    }
-
-    /// Whether one before it that `counts` has the address of the endpoint at `at`.
-    fn repeats(&self, at: usize, counts: impl Fn(usize) -> bool) -> bool {
-        let twin = |&at: &usize| self.get(at).twin.map(|twin| twin as usize);
-        std::iter::successors(twin(&at), twin)
-            .take_while(|twin| self.range.contains(twin))
-            .any(counts)
+    fn has(&self, endpoint: &Endpoint) -> bool {
+        self.part.asks_for_any(self.entry.ports(endpoint))
     }
 }
 
-/// The endpoints of one host name that a name stands for.
-pub(super) struct Host<'e, 'n>(Endpoints<'e, 'n>);
+/// The range from some place in it on, and then its beginning.
+fn turned(range: Range<usize>, start: Option<usize>) -> impl Iterator<Item = usize> {
+    let turn = start.map_or(0, |start| start % range.len().max(1));
+    let middle = range.start + turn;
+    (middle..range.end).chain(range.start..middle)
+}
 
-impl<'e> Host<'e, '_> {
-    pub(super) fn name(&self) -> &'e str {
-        &self.0.get(self.0.range.start).host
+/// The endpoints of one host name that a name stands for.
+pub(super) struct Host<'n, 'e> {
+    entry: &'e Entry,
+    part: Part<'n>,
+    /// In the order of host names.
+    range: Range<usize>,
+}
+
+impl<'e> Host<'_, 'e> {
+    pub(super) fn name(&self) -> HostName {
+        self.get(self.range.start).host()
     }
 
     /// Calls `each` with the numbers of the ports that are asked for, each once.
     pub(super) fn ports(&self, mut each: impl FnMut(u16)) {
-        let slice = |at| self.0.get(at).slice;
-        let start = self.0.range.start;
-        for at in self.0.range.clone() {
-            // Endpoints of one slice have the same ports, and stand side by side.
-            if at > start && slice(at) == slice(at - 1) {
+        let start = self.range.start;
+        for at in self.range.clone() {
+            // Endpoints of one slice have the same ports.
+            if at > start && self.get(at).slice == self.get(at - 1).slice {
                 continue;
             }
             for (nth, number) in self.numbers(at).enumerate() {
                 let before = (start..at).flat_map(|before| self.numbers(before));
-                if !before
-                    .chain(self.numbers(at).take(nth))
-                    .any(|known| known == number)
-                {
+                let mut before = before.chain(self.numbers(at).take(nth));
+                if !before.any(|known| known == number) {
                     each(number);
                 }
             }
@@ -157,18 +209,26 @@ impl<'e> Host<'e, '_> {
     /// The addresses that have one of these ports, each once.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let has = |at| self.numbers(at).next().is_some();
-        let first = move |&at: &usize| has(at) && !self.0.repeats(at, has);
-        self.0
+        // Sorted by address.
+        let repeats = move |at: usize| {
+            let before = (self.range.start..at).rev();
+            let mut same = before.take_while(move |&before| self.get(before).ip == self.get(at).ip);
+            same.any(has)
+        };
+        let first = self
             .range
             .clone()
-            .filter(first)
-            .map(|at| self.0.get(at).ip)
+            .filter(move |&at| has(at) && !repeats(at));
+        first.map(|at| self.get(at).ip)
+    }
+
+    fn get(&self, at: usize) -> &'e Endpoint {
+        self.entry.in_host_order(at)
     }
 
     fn numbers(&self, at: usize) -> impl Iterator<Item = u16> + '_ {
-        self.0
-            .asked(at)
-            .map(|port| port.port)
-            .filter(|&port| port != 0)
+        let ports = self.entry.ports(self.get(at)).iter();
+        let asked = ports.filter(|port| self.part.asks_for(port));
+        asked.map(|port| port.port).filter(|&port| port != 0)
     }
 }

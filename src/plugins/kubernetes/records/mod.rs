@@ -33,6 +33,8 @@ pub(super) enum Found {
 pub(super) struct Source<'s> {
     pub index: &'s Index,
     pub answers: &'s Answers,
+    /// The largest reply that the client takes, in octets: more need not be written.
+    pub limit: usize,
 }
 
 /// The family of addresses that a type asks for.

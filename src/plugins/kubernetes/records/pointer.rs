@@ -27,13 +27,11 @@ impl Source<'_> {
             if !self.lists(entry) {
                 return;
             }
-            let mut last = None;
-            for endpoint in entry.endpoints.iter().filter(|endpoint| endpoint.ip == ip) {
-                // Sorted by host name: equal ones follow each other.
-                if last.replace(&endpoint.host) != Some(&endpoint.host) {
-                    self.push_pointer(Some(&endpoint.host), entry, reply);
-                    found = Found::Answered;
-                }
+            // Sorted by host name: equal ones follow each other.
+            for same in entry.endpoints[entry.addressed(ip)].chunk_by(|a, b| *a.host() == *b.host())
+            {
+                self.push_pointer(Some(&same[0].host()), entry, reply);
+                found = Found::Answered;
             }
         });
         found

@@ -33,7 +33,7 @@ impl Source<'_> {
             }
             let mut slices = entry.slices.iter();
             let on_the_way = asked.part.leads_to_any(&service.ports)
-                || slices.any(|(_, slice)| asked.part.leads_to_any(&slice.ports));
+                || slices.any(|slice| asked.part.leads_to_any(&slice.ports));
             return if on_the_way {
                 Matching::Nodata
             } else {
@@ -116,7 +116,7 @@ impl Source<'_> {
                     at.get_or_insert(offset);
                 }
                 let Some(at) = at else { return Found::Nodata };
-                for &ip in &service.cluster_ips {
+                for &ip in service.cluster_ips.iter() {
                     self.push_address(Section::Additional, Owner::At(at), ip, reply);
                 }
                 Found::Answered
@@ -139,10 +139,13 @@ impl Source<'_> {
         // What follows the host name in every target stands here first.
         let mut tail = None;
         for host in endpoints.by_host() {
+            if reply.len() > self.limit {
+                break;
+            }
             host.ports(|port| {
                 let mut tail_at = 0;
                 let target = |out: &mut Rdata<'_>| {
-                    write_host(out, host.name());
+                    write_host(out, &host.name());
                     tail_at = out.offset();
                     write_service(out, entry);
                     out.question_suffix_in_full(zone_at);
@@ -157,6 +160,9 @@ impl Source<'_> {
         let answers_end = reply.message().len();
         let mut next = reply.records_offset();
         for host in endpoints.by_host() {
+            if reply.len() > self.limit {
+                break;
+            }
             let mut ports = 0;
             host.ports(|_| ports += 1);
             if ports == 0 {
@@ -169,7 +175,7 @@ impl Source<'_> {
                 break;
             }
             let mut name = [0; 66];
-            let owner = owner_at(target, host.name(), tail, &mut name);
+            let owner = owner_at(target, &host.name(), tail, &mut name);
             for ip in host.addresses() {
                 self.push_address(Section::Additional, owner, ip, reply);
             }

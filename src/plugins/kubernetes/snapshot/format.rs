@@ -20,8 +20,6 @@ pub(super) const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"PORTSNAP";
 /// Octets of the settings that are read.
 const SETTINGS_BYTES: usize = 64 * 1024;
-/// Octets of a piece of [`Records`].
-const PIECE: usize = 64 * 1024;
 
 /// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -60,43 +58,24 @@ pub(super) struct Head {
     pub(super) settings: String,
 }
 
-/// Encoded objects of a kind: small pieces, so that collecting them moves nothing.
-#[derive(Default)]
-pub(super) struct Records {
-    pieces: Vec<Vec<u8>>,
-    scratch: Vec<u8>,
-    count: u64,
-    /// Objects too large for a record, which are left out.
-    pub(super) left_out: u64,
-}
-
-impl Records {
-    /// Adds an object.
-    pub(super) fn push(&mut self, key: &Key, object: &Object) {
-        self.scratch.clear();
-        codec::encode(key, object, &mut self.scratch);
-        if self.scratch.len() > SNAPSHOT_RECORD_BYTES {
-            self.left_out += 1;
-            return;
-        }
-        let room = self.scratch.len() + 10;
-        let full = |piece: &Vec<u8>| piece.capacity() - piece.len() < room;
-        if self.pieces.last().is_none_or(full) {
-            self.pieces.push(Vec::with_capacity(room.max(PIECE)));
-        }
-        if let Some(piece) = self.pieces.last_mut() {
-            codec::number(self.scratch.len() as u64, piece);
-            piece.extend_from_slice(&self.scratch);
-        }
-        self.count += 1;
-    }
-}
-
 /// Writes a file.
 pub(super) struct Writer<W> {
     out: W,
     digest: Context,
-    count: u64,
+    record: Vec<u8>,
+    /// Objects of the section, and of all.
+    counts: [u64; 2],
+    /// Objects too large for a record, which are left out.
+    left_out: u64,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// Objects.
+    pub(super) count: u64,
+    /// Objects too large for a record, which were left out.
+    pub(super) left_out: u64,
 }
 
 impl<W: Write> Writer<W> {
@@ -105,7 +84,9 @@ impl<W: Write> Writer<W> {
         let mut writer = Self {
             out,
             digest: Context::new(&SHA256),
-            count: 0,
+            record: Vec::new(),
+            counts: [0; 2],
+            left_out: 0,
         };
         let mut octets = MAGIC.to_vec();
         octets.extend(VERSION.to_be_bytes());
@@ -121,26 +102,55 @@ impl<W: Write> Writer<W> {
         self.out.write_all(octets)
     }
 
-    /// Writes the objects of a kind, in the order of [`KINDS`]; each piece is freed when it is written.
-    pub(super) fn section(&mut self, mark: u8, records: Records) -> io::Result<()> {
+    /// Writes the objects of a kind, which `each` gives to the function it is called with; the kinds
+    /// in the order of [`KINDS`].
+    pub(super) fn section(
+        &mut self,
+        mark: u8,
+        each: impl FnOnce(&mut dyn FnMut(Key, Object)),
+    ) -> io::Result<()> {
         self.put(&[mark])?;
-        for piece in records.pieces {
-            self.put(&piece)?;
-        }
+        let mut result = Ok(());
+        each(&mut |key, object| {
+            if result.is_ok() {
+                result = self.object(&key, &object);
+            }
+        });
+        result?;
+        let count = std::mem::take(&mut self.counts[0]);
+        self.end(count)
+    }
+
+    fn object(&mut self, key: &Key, object: &Object) -> io::Result<()> {
+        let mut record = std::mem::take(&mut self.record);
+        record.clear();
+        codec::encode(key, object, &mut record);
+        let result = if record.len() > SNAPSHOT_RECORD_BYTES {
+            self.left_out += 1;
+            Ok(())
+        } else {
+            self.counts = self.counts.map(|count| count + 1);
+            let mut length = Vec::with_capacity(10);
+            codec::number(record.len() as u64, &mut length);
+            self.put(&length).and_then(|()| self.put(&record))
+        };
+        self.record = record;
+        result
+    }
+
+    fn end(&mut self, count: u64) -> io::Result<()> {
         let mut end = vec![0];
-        codec::number(records.count, &mut end);
-        self.count += records.count;
+        codec::number(count, &mut end);
         self.put(&end)
     }
 
-    /// Writes the end. Gives how many objects there are.
-    pub(super) fn finish(mut self) -> io::Result<u64> {
-        let mut end = vec![0];
-        codec::number(self.count, &mut end);
-        self.put(&end)?;
+    /// Writes the end.
+    pub(super) fn finish(mut self) -> io::Result<Summary> {
+        let (count, left_out) = (self.counts[1], self.left_out);
+        self.end(count)?;
         self.out.write_all(self.digest.finish().as_ref())?;
         self.out.flush()?;
-        Ok(self.count)
+        Ok(Summary { count, left_out })
     }
 }
 

@@ -28,7 +28,7 @@ use crate::metrics::{Counter, Registry};
 use crate::plugin::{Hooks, Setup};
 use codec::KINDS;
 use file::Pending;
-use format::{Head, Records, Writer};
+use format::{Head, Summary, Writer};
 use std::io::{self, BufWriter};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -168,9 +168,15 @@ impl Snapshot {
         }
         let path = self.options.path.display();
         match self.write() {
-            Ok(count) => {
+            Ok(Summary { count, left_out }) => {
                 self.writes.inc();
                 tracing::debug!(target: "plugin/kubernetes", "snapshot {path}: {count} objects");
+                if left_out > 0 {
+                    tracing::warn!(
+                        target: "plugin/kubernetes",
+                        "snapshot {path}: {left_out} objects are too large and left out"
+                    );
+                }
                 *written = Written {
                     changes: Some(changes),
                     fails: false,
@@ -188,8 +194,8 @@ impl Snapshot {
         }
     }
 
-    /// Writes the file; gives how many objects there are.
-    fn write(&self) -> io::Result<u64> {
+    /// Writes the file.
+    fn write(&self) -> io::Result<Summary> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let head = Head {
             written: now.unwrap_or_default().as_secs(),
@@ -202,21 +208,13 @@ impl Snapshot {
             if !self.kinds.contains(&kind) {
                 continue;
             }
-            // The index is locked while it is walked: memory first, then the disk.
-            let mut records = Records::default();
-            self.index
-                .export(kind, &mut |key, object| records.push(&key, &object));
-            if records.left_out > 0 {
-                tracing::warn!(
-                    target: "plugin/kubernetes",
-                    "snapshot: {} objects ({kind:?}) are too large and left out", records.left_out
-                );
-            }
-            writer.section(mark, records)?;
+            // Nobody waits for the disk: walking the index takes no lock. What changes meanwhile is
+            // here or not, and counted as a change: it is written the next time.
+            writer.section(mark, |object| self.index.export(kind, object))?;
         }
-        let count = writer.finish()?;
+        let summary = writer.finish()?;
         pending.commit()?;
-        Ok(count)
+        Ok(summary)
     }
 }
 

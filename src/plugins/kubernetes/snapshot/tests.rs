@@ -6,7 +6,7 @@ use super::super::source::selector::Selector;
 use super::super::source::{Origin, Settings};
 use super::codec::{self, KINDS};
 use super::file::{self, Pending};
-use super::format::{self, Head, Records, Refused, Writer};
+use super::format::{self, Head, Refused, Summary, Writer};
 use super::{Options, Snapshot, identity, restore};
 use crate::limits::SNAPSHOT_RECORD_BYTES;
 use crate::metrics::Registry;
@@ -38,12 +38,14 @@ fn written(objects: &[(Key, Object)]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut writer = Writer::new(&mut out, &head()).unwrap();
     for (kind, mark) in KINDS {
-        let mut records = Records::default();
         let of_kind = objects.iter().filter(|(_, object)| object.kind() == kind);
-        of_kind.for_each(|(key, object)| records.push(key, object));
-        writer.section(mark, records).unwrap();
+        let each = |put: &mut dyn FnMut(Key, Object)| {
+            of_kind.for_each(|(key, object)| put(key.clone(), object.clone()));
+        };
+        writer.section(mark, each).unwrap();
     }
-    assert_eq!(writer.finish().unwrap(), objects.len() as u64);
+    let (count, left_out) = (objects.len() as u64, 0);
+    assert_eq!(writer.finish().unwrap(), Summary { count, left_out });
     out
 }
 
@@ -190,18 +192,21 @@ proptest! {
 }
 
 #[test]
-fn many_objects_take_many_pieces() {
-    let objects: Vec<_> = (0..20_000)
-        .map(|at| {
-            (
-                key("default", &format!("service-{at}")),
-                service("10.96.0.1"),
-            )
-        })
-        .collect();
-    let file = written(&objects);
-    assert!(file.len() < 50 * objects.len(), "{}", file.len());
-    assert!(reread(&file).unwrap().1 == objects);
+fn a_disk_that_is_full_is_an_error() {
+    let objects = few();
+    let size = written(&objects).len();
+    for room in 0..size {
+        let mut disk = vec![0; room];
+        let mut write = || {
+            let mut writer = Writer::new(&mut disk[..], &head())?;
+            for (at, (_, mark)) in KINDS.into_iter().enumerate() {
+                let (key, object) = objects[at].clone();
+                writer.section(mark, |put| put(key, object))?;
+            }
+            writer.finish()
+        };
+        assert!(write().is_err(), "{room} of {size}");
+    }
 }
 
 /// Whoever changes what is written has to count the version up.
@@ -274,14 +279,15 @@ fn lengths_that_lie_take_no_memory() {
 #[test]
 fn an_object_too_large_is_left_out() {
     let huge = "x".repeat(SNAPSHOT_RECORD_BYTES);
-    let mut records = Records::default();
-    records.push(&key("", &huge), &Object::Namespace);
-    records.push(&key("", "default"), &Object::Namespace);
-    assert_eq!(records.left_out, 1);
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &head()).unwrap();
-    writer.section(1, records).unwrap();
-    writer.finish().unwrap();
+    let names = [&*huge, "default"];
+    let each = |put: &mut dyn FnMut(Key, Object)| {
+        let _ = names.map(|name| put(key("", name), Object::Namespace));
+    };
+    writer.section(1, each).unwrap();
+    let (count, left_out) = (1, 1);
+    assert_eq!(writer.finish().unwrap(), Summary { count, left_out });
     let namespace = (key("", "default"), Object::Namespace);
     assert_eq!(reread(&file).unwrap().1, [namespace]);
 }

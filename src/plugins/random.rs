@@ -5,16 +5,16 @@ use std::hash::{BuildHasher, RandomState};
 
 /// A wyrand generator.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The generator with this seed.
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A number below `bound`, which is not zero; the bias is below `bound` / 2^32.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0xa076_1d64_78bd_642f);
         let wide = u128::from(self.0) * u128::from(self.0 ^ 0xe703_7ed1_a0b4_28db);
         let high = ((wide >> 64) ^ wide) as u64 >> 32;
@@ -23,7 +23,7 @@ impl Random {
 }
 
 /// Calls `f` with the thread's own generator.
-pub(super) fn with<T>(f: impl FnOnce(&mut Random) -> T) -> T {
+pub(crate) fn with<T>(f: impl FnOnce(&mut Random) -> T) -> T {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
     }
