@@ -6,12 +6,15 @@ use crate::support::http::{get, status};
 use crate::support::kube::Api;
 use crate::support::process::{BINARY, Portolan, run};
 use crate::support::proxy::Proxy;
+use crate::support::server::TestServer;
 use portolan::dns::RecordType;
+use portolan::plugins::TABLE;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// An API server that can be away, and a folder with a Corefile and the snapshot.
 struct Lab {
@@ -261,4 +264,50 @@ fn snapshots_that_cannot_be_are_errors_of_the_corefile() {
         said.contains("a kubernetes with other settings writes it already"),
         "{said}"
     );
+}
+
+/// Waits until the file tells of these settings.
+async fn written_for(path: &std::path::Path, settings: &str) {
+    let end = Instant::now() + Duration::from_secs(20);
+    let tells = || {
+        let file = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&file).contains(settings)
+    };
+    while !tells() {
+        assert!(Instant::now() < end, "never written for {settings:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_starts_a_snapshot_and_passes_its_file_on() {
+    let lab = Lab::new().await;
+    let (api, path) = (lab.proxy.addr, lab.file());
+    let corefile = |options: &str| {
+        format!(
+            ".:0 {{\n bind 127.0.0.1\n kubernetes cluster.local {{\n endpoint http://{api}\n {options}\n }}\n}}\n"
+        )
+    };
+    let snapshot = format!("snapshot {} 1s", path.display());
+    let mut server = TestServer::start(TABLE, &corefile("")).await;
+    let asked = lab.api.asked("services");
+    server.reload(&corefile(&snapshot)).await;
+    written_for(&path, "the API server").await;
+    assert_eq!(lab.api.asked("services"), asked, "the index is the same");
+    // Other settings: another index takes the file over, and the one before lets it go.
+    server
+        .reload(&corefile(&format!("{snapshot}\n labels app=web")))
+        .await;
+    written_for(&path, "labels \"app=web\"").await;
+    lab.api.apply([slice("db", "10.244.2.9")]);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    written_for(&path, "labels \"app=web\"").await;
+    // Without the option nothing is written any more.
+    server.reload(&corefile("")).await;
+    fs::remove_file(&path).unwrap();
+    lab.api.apply([slice("db", "10.244.2.10")]);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(!path.exists());
+    server.server.stop(|| {}).await;
+    assert!(!path.exists());
 }

@@ -30,7 +30,7 @@ use codec::KINDS;
 use file::Pending;
 use format::{Head, Summary, Writer};
 use std::io::{self, BufWriter};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -46,6 +46,9 @@ pub(super) struct Snapshot {
     writes: Counter,
     failures: Counter,
     runs: AtomicBool,
+    /// Blocks of configurations that serve and want it. (An old configuration may live on for a
+    /// while, and must not write over what the next one wrote.)
+    users: AtomicUsize,
     /// Also what makes writers take turns.
     written: Mutex<Written>,
 }
@@ -95,8 +98,13 @@ pub(super) fn setup(
     hooks.serving.push(Hooks::hook(move || async move {
         started.start();
     }));
+    let stopped = Arc::clone(&snapshot);
+    hooks.shutdown.push(Hooks::hook(move || async move {
+        stopped.users.fetch_sub(1, Relaxed);
+    }));
     let last = Arc::clone(&snapshot);
     hooks.final_shutdown.push(Hooks::hook(move || async move {
+        last.users.fetch_add(1, Relaxed);
         if tokio::time::timeout(SNAPSHOT_PATIENCE, last.save())
             .await
             .is_err()
@@ -131,12 +139,14 @@ impl Snapshot {
             ),
             failures: failures(metrics, path),
             runs: AtomicBool::new(false),
+            users: AtomicUsize::new(0),
             written: Mutex::default(),
         }
     }
 
-    /// Starts the task that writes, if it does not run yet.
+    /// Counts a user, and starts the task that writes if it does not run yet.
     fn start(self: Arc<Self>) {
+        self.users.fetch_add(1, Relaxed);
         if self.runs.swap(true, Relaxed) {
             return;
         }
@@ -163,7 +173,8 @@ impl Snapshot {
     fn save_here(&self) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = *self.index.changes().borrow();
-        if !self.index.is_synced() || written.changes == Some(changes) {
+        let wanted = self.users.load(Relaxed) > 0 && self.index.is_synced();
+        if !wanted || written.changes == Some(changes) {
             return;
         }
         let path = self.options.path.display();

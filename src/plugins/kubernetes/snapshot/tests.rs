@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 const ALL: [Kind; 4] = [
@@ -317,6 +318,7 @@ impl Lab {
 
     fn snapshot(&self) -> Arc<Snapshot> {
         let snapshot = Snapshot::new(&self.options(), &settings("a"), &self.index, &self.metrics);
+        snapshot.users.store(1, Relaxed);
         Arc::new(snapshot)
     }
 
@@ -529,6 +531,7 @@ fn a_folder_that_is_gone_is_a_failure_until_it_is_back() {
         ..lab.options()
     };
     let snapshot = Snapshot::new(&options, &settings("a"), &lab.index, &lab.metrics);
+    snapshot.users.store(1, Relaxed);
     snapshot.save_here();
     snapshot.save_here();
     assert_eq!((snapshot.writes.get(), snapshot.failures.get()), (0, 2));
@@ -626,4 +629,42 @@ fn options_in_a_corefile() {
             "{line}: {told}"
         );
     }
+}
+
+/// What docs/operations.md says of the size, with names as they are in clusters.
+#[test]
+fn an_object_takes_as_much_as_the_documents_say() {
+    const COUNT: usize = 1000;
+    let size = |make: &dyn Fn(usize) -> (Key, Object)| {
+        let objects: Vec<_> = (0..COUNT).map(make).collect();
+        written(&objects).len() / COUNT
+    };
+    let ip = |at: usize| IpAddr::from([10, 244, (at >> 8) as u8, at as u8]);
+    let pod = size(&|at| {
+        let (ip, deleted) = (Some(ip(at)), false);
+        let name = format!("10-244-{}-{}", at >> 8, at & 0xff);
+        (key("production", &name), Object::Pod(Pod { ip, deleted }))
+    });
+    let service = size(&|at| {
+        let name = format!("checkout-service-{at}");
+        (key("production", &name), service("10.96.0.1"))
+    });
+    let slice = size(&|at| {
+        let endpoint = |of: usize| Endpoint {
+            ip: ip(at + of),
+            hostname: None,
+            target: Some(format!("checkout-service-{at}-7d4b9c6f5-x{of}abc").into()),
+            zone: Some("eu-central-1a".into()),
+        };
+        let slice = EndpointSlice {
+            service: format!("checkout-service-{at}").into(),
+            endpoints: (0..100).map(endpoint).collect(),
+            ..EndpointSlice::default()
+        };
+        let name = format!("checkout-service-{at}-x7k2p");
+        (key("production", &name), Object::EndpointSlice(slice))
+    });
+    assert!(pod <= 50, "{pod}");
+    assert!(service <= 100, "{service}");
+    assert!(slice <= 100 * 60, "{slice}");
 }
