@@ -76,3 +76,10 @@ pub const EXPLAIN_PER_SECOND: u32 = 10;
 pub const EXPLAIN_QUERY: usize = 4_096;
 /// Lines of one explanation; what happens to the question after them is left out.
 pub const EXPLAIN_STEPS: usize = 500;
+/// Zone transfers at one time; a further one is REFUSED (`portolan_transfer_rejected_total`). Each
+/// holds a packed copy of its zone, about 200 octets for a service or an endpoint of one port.
+pub const TRANSFERS: usize = 4;
+/// Octets of a query for a transfer; a longer one is FORMERR.
+pub const TRANSFER_QUERY: usize = 4_096;
+/// Addresses in one `transfer` stanza, each with a task of its own; more is an error.
+pub const TRANSFER_SECONDARIES: usize = 64;

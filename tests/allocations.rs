@@ -87,12 +87,44 @@ fn ask(routes: &Routes, reply: &mut Reply, packet: &[u8]) -> (String, u64) {
     (client::show(&message), count)
 }
 
+/// Endpoints in topology zones, and an imported service.
+const MORE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: spread, namespace: more}
+spec: {clusterIP: None, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: spread-1, namespace: more, labels: {kubernetes.io/service-name: spread}}
+ports: [{name: http, port: 80}]
+endpoints: [{addresses: [10.245.0.1], zone: eu}, {addresses: [10.245.0.2], zone: asia}]
+---
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImport
+metadata: {name: shared, namespace: more}
+spec: {type: Headless, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: shared-1
+  namespace: more
+  labels:
+    multicluster.kubernetes.io/service-name: shared
+    multicluster.kubernetes.io/source-cluster: east
+ports: [{name: http, port: 80}]
+endpoints: [{addresses: [10.250.0.1], hostname: a}, {addresses: [10.250.0.2], hostname: b}]
+";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_answered_from_memory_allocates_nothing() {
     let upstream = Upstream::answering(|seen| {
         message::reply(&seen.packet, 0x8180, &[&message::a(300, [192, 0, 2, 1])])
     })
     .await;
+    let more = tempfile::tempdir().unwrap();
+    std::fs::write(more.path().join("more.yaml"), MORE).unwrap();
     let corefile = format!(
         ".:0 {{
             bind 127.0.0.1
@@ -100,10 +132,13 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             log . {{
                 class error
             }}
+            metadata
             prometheus 127.0.0.1:0
-            kubernetes cluster.local in-addr.arpa ip6.arpa {{
-                manifests {}/examples/cluster
-                pods insecure
+            kubernetes cluster.local clusterset.local in-addr.arpa ip6.arpa {{
+                manifests {}/examples/cluster {}
+                multicluster clusterset.local
+                zonal
+                pods verified
                 fallthrough in-addr.arpa ip6.arpa
                 ttl 30
             }}
@@ -112,6 +147,7 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             loadbalance
         }}",
         env!("CARGO_MANIFEST_DIR"),
+        more.path().display(),
         upstream.addr,
     );
     let (process, _requests) = Process::new(tokio::runtime::Handle::current(), 1);
@@ -202,6 +238,30 @@ async fn a_query_answered_from_memory_allocates_nothing() {
             0,
         ),
         ("cluster.local.", RecordType::SOA, "NoError", 1),
+        (
+            "eu.pin._zone.spread.more.svc.cluster.local.",
+            RecordType::A,
+            "NoError",
+            1,
+        ),
+        (
+            "us.prefer._zone.spread.more.svc.cluster.local.",
+            RecordType::SRV,
+            "NoError",
+            2,
+        ),
+        (
+            "shared.more.svc.clusterset.local.",
+            RecordType::SRV,
+            "NoError",
+            2,
+        ),
+        (
+            "a.east.shared.more.svc.clusterset.local.",
+            RecordType::A,
+            "NoError",
+            1,
+        ),
         ("outside.example.", RecordType::A, "NoError", 1),
     ];
     for (name, qtype, rcode, answers) in cases {
@@ -303,7 +363,10 @@ fn what_is_kept_of_an_object_is_small() {
     let before = live();
     for number in 0..100_000 {
         let ip = Some(address(number));
-        let pod = Object::Pod(Pod { ip, deleted: false });
+        let pod = Object::Pod(Pod {
+            ip,
+            ..Pod::default()
+        });
         index.set(key(number, "pod"), pod);
     }
     let octets = (live() - before) / 100_000;

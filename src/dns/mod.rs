@@ -22,7 +22,7 @@ pub use message::{Record, Records, Section};
 pub use name::Name;
 pub use normalise::{Normalised, Spelled};
 pub use query::{OwnedQuery, Query, Reject};
-pub use reply::{Owner, Reply};
+pub use reply::{More, Owner, Reply};
 pub use zone::Zone;
 
 /// Longest DNS message that any transport can carry (two octet length prefix, RFC 1035 §4.2.2).

@@ -218,18 +218,24 @@ pub fn write_text(wire: &[u8], f: &mut dyn fmt::Write) -> fmt::Result {
             break;
         }
         let (label, tail) = tail.split_at(len as usize);
-        for &octet in label {
-            match octet {
-                b'.' | b'\\' | b'"' | b'(' | b')' | b';' | b'@' | b'$' => {
-                    f.write_char('\\')?;
-                    f.write_char(octet as char)?;
-                }
-                b'!'..=b'~' => f.write_char(octet as char)?,
-                _ => write!(f, "\\{octet:03}")?,
-            }
-        }
+        write_label(label, f)?;
         f.write_char('.')?;
         rest = tail;
+    }
+    Ok(())
+}
+
+/// Writes a label in presentation format.
+pub fn write_label(label: &[u8], f: &mut dyn fmt::Write) -> fmt::Result {
+    for &octet in label {
+        match octet {
+            b'.' | b'\\' | b'"' | b'(' | b')' | b';' | b'@' | b'$' => {
+                f.write_char('\\')?;
+                f.write_char(octet as char)?;
+            }
+            b'!'..=b'~' => f.write_char(octet as char)?,
+            _ => write!(f, "\\{octet:03}")?,
+        }
     }
     Ok(())
 }

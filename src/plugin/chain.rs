@@ -3,6 +3,7 @@
 use super::trace::Before;
 use super::{Answer, Block, Context, Outcome, OwnedContext, Plugin, Step};
 use crate::dns::Reply;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
@@ -60,6 +61,22 @@ impl Chain {
     pub fn set_resolver(&self, resolver: Weak<dyn Resolve>) {
         // Set once, when the configuration is put together.
         let _ = self.resolver.set(resolver);
+    }
+
+    /// Writes the value that a label of metadata (`PLUGIN/NAME`) has for a query, and says whether
+    /// the query has that label: never without the directive `metadata`.
+    pub fn metadata(
+        &self,
+        cx: &Context<'_>,
+        reply: &Reply,
+        label: &str,
+        out: &mut dyn fmt::Write,
+    ) -> bool {
+        let name = cx.query.name();
+        let mut zones = self.block.metadata.iter();
+        let mut plugins = self.plugins.iter();
+        zones.any(|zone| zone.contains(name))
+            && plugins.any(|plugin| plugin.metadata(cx, reply, label, &mut *out))
     }
 
     /// Asks the whole server (every plugin of the block that the name belongs to).

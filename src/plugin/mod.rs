@@ -7,6 +7,9 @@
 //! reverse order ([`Plugin::answered`]), whether the answer came at once or later: a plugin that
 //! wraps others is written once. Only waiting allocates.
 //!
+//! A reply may be a stream of messages ([`crate::dns::More`]): the first passes the chain like any
+//! other, the rest goes from its source to the connection.
+//!
 //! This module knows no plugin and no socket.
 
 pub mod admin;
@@ -17,6 +20,7 @@ pub mod provided;
 pub mod setup;
 pub mod shared;
 pub mod trace;
+pub mod transfer;
 
 pub use chain::{Chain, Flow, Pending};
 pub use context::{Client, Context, OwnedContext, Transport};
@@ -27,6 +31,7 @@ pub use trace::Trace;
 
 use crate::dns::{Rcode, Reply};
 use std::borrow::Cow;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -42,6 +47,20 @@ pub trait Plugin: Send + Sync + 'static {
     /// with [`Step::Next`].
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
         let _ = (cx, reply, outcome);
+    }
+
+    /// Writes the value that a label of metadata (`PLUGIN/NAME`) has for a query, and says whether
+    /// the query has that label. Called when somebody reads the label ([`Chain::metadata`]); `reply`
+    /// is what there is of the reply by then.
+    fn metadata(
+        &self,
+        cx: &Context<'_>,
+        reply: &Reply,
+        label: &str,
+        out: &mut dyn fmt::Write,
+    ) -> bool {
+        let _ = (cx, reply, label, out);
+        false
     }
 
     /// Whether the plugin is ready to answer; `None` if it never is anything else (`ready` plugin).

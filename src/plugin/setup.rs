@@ -27,6 +27,8 @@ pub struct Block {
     pub server: String,
     /// Whether queries of classes other than IN may enter the chain (a `chaos` or `forward` is in it).
     pub any_class: bool,
+    /// `metadata`: the zones whose queries have labels; none without the directive.
+    pub metadata: Vec<Zone>,
     /// `debug`: debug lines are logged.
     pub debug: bool,
     /// `errors { stacktrace }`: the log line of a panic shows the stack.

@@ -17,11 +17,13 @@ pub mod legacy;
 pub mod loadbalance;
 pub mod log;
 pub mod r#loop;
+pub mod metadata;
 pub mod prometheus;
 mod random;
 pub mod ready;
 pub mod reload;
 pub mod template;
+pub mod transfer;
 pub mod whoami;
 
 #[cfg(test)]
@@ -32,6 +34,11 @@ use crate::plugin::PluginEntry;
 /// Every directive, in the order in which queries pass the plugins: that of CoreDNS 1.14.7
 /// (SC-1 of the behaviour inventory). It is the only place that says it.
 pub const TABLE: &[PluginEntry] = &[
+    entry(
+        "metadata",
+        "labels of queries that plugins tell each other",
+        metadata::setup,
+    ),
     entry(
         "reload",
         "reloads the Corefile when it changes",
@@ -73,6 +80,11 @@ pub const TABLE: &[PluginEntry] = &[
     ),
     entry("cache", "caches answers from elsewhere", cache::setup),
     entry("template", "answers made from templates", template::setup),
+    entry(
+        "transfer",
+        "hands whole zones to other servers, and tells them of changes",
+        transfer::setup,
+    ),
     entry(
         "hosts",
         "answers from a file in the style of /etc/hosts",

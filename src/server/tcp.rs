@@ -1,12 +1,15 @@
 //! TCP: a task a connection. Queries are pipelined and answered in the order in which their
-//! answers are known (RFC 7766 §6.2.1.1, §7).
+//! answers are known (RFC 7766 §6.2.1.1, §7). A reply of several messages (a zone transfer) is
+//! written one message at a time, each when the client has taken the one before it.
 
 use super::answer::{self, Answered, Received};
 use super::lifecycle::Slot;
-use crate::dns::Reply;
+use super::panics;
+use crate::dns::{More, Reply};
 use crate::limits::{PENDING_QUERIES, TCP_CONNECTIONS, TCP_PIPELINE};
 use crate::metrics::Shard;
 use crate::plugin::{Client, Transport};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ const FIRST_READ: Duration = Duration::from_secs(3);
 const WRITE: Duration = Duration::from_secs(5);
 /// How often a connection that waits looks whether its listener was given up.
 const LOOK: Duration = Duration::from_millis(500);
+/// Octets of replies above which no further query is taken before they are written.
+const OUT: usize = 1 << 17;
 /// Octets read at once; a longer message makes the buffer grow to at most one message.
 const READ: usize = 4096;
 
@@ -73,31 +78,39 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, slot: &Arc<Slot>) -> io:
         waiting: 0,
         reply: Reply::new(),
         out: Vec::new(),
+        streams: VecDeque::new(),
     };
     let mut input = Vec::with_capacity(READ);
     let mut last = Instant::now();
     let mut patience = FIRST_READ;
     loop {
         connection.take_messages(&mut input);
+        // Queries that were received already may wait behind either.
+        let busy = !connection.streams.is_empty() || connection.out.len() >= OUT;
+        connection.take_stream()?;
         if !connection.out.is_empty() {
             timeout(WRITE, stream.write_all(&connection.out)).await??;
             connection.out.clear();
             connection.out.shrink_to(1 << 16);
             last = Instant::now();
         }
+        if busy {
+            // Answers that became known meanwhile need not wait for the end of a stream.
+            while let Ok(reply) = replies.try_recv() {
+                connection.waiting -= 1;
+                connection.append_all(reply);
+            }
+            continue;
+        }
         // At the limit of waiting queries nothing more is read: the client feels it (TCP window).
         let may_read = connection.waiting < TCP_PIPELINE;
         tokio::select! {
             reply = replies.recv() => {
                 connection.waiting -= 1;
-                if let Some(Some(reply)) = reply {
-                    connection.append(reply.message());
-                }
+                connection.append_all(reply.flatten());
                 while let Ok(reply) = replies.try_recv() {
                     connection.waiting -= 1;
-                    if let Some(reply) = reply {
-                        connection.append(reply.message());
-                    }
+                    connection.append_all(reply);
                 }
             }
             read = stream.read_buf(&mut input), if may_read => {
@@ -116,14 +129,15 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, slot: &Arc<Slot>) -> io:
         }
     }
     // The client has sent its last query; it still gets every reply.
-    while connection.waiting > 0 {
-        let reply = replies.recv().await.flatten();
-        connection.waiting -= 1;
-        if let Some(reply) = reply {
-            connection.append(reply.message());
-            timeout(WRITE, stream.write_all(&connection.out)).await??;
-            connection.out.clear();
+    while connection.waiting > 0 || !connection.streams.is_empty() {
+        if connection.streams.is_empty() {
+            let reply = replies.recv().await.flatten();
+            connection.waiting -= 1;
+            connection.append_all(reply);
         }
+        connection.take_stream()?;
+        timeout(WRITE, stream.write_all(&connection.out)).await??;
+        connection.out.clear();
     }
     Ok(())
 }
@@ -135,6 +149,9 @@ struct Connection<'s> {
     waiting: usize,
     reply: Reply,
     out: Vec<u8>,
+    /// Replies of which messages are still to come; no query is taken meanwhile, so that there are
+    /// no more of them than queries that waited.
+    streams: VecDeque<Box<dyn More>>,
 }
 
 impl Connection<'_> {
@@ -143,7 +160,7 @@ impl Connection<'_> {
         let at = Instant::now();
         let routes = self.slot.routes.load();
         let mut used = 0;
-        while self.waiting < TCP_PIPELINE && self.out.len() < 1 << 17 {
+        while self.waiting < TCP_PIPELINE && self.out.len() < OUT && self.streams.is_empty() {
             let Some((head, rest)) = input[used..].split_first_chunk::<2>() else {
                 break;
             };
@@ -161,8 +178,9 @@ impl Connection<'_> {
             };
             match answer::answer(&routes, received, &mut self.reply) {
                 Answered::Reply => {
-                    let reply = std::mem::take(&mut self.reply);
+                    let mut reply = std::mem::take(&mut self.reply);
                     self.append(reply.message());
+                    self.streams.extend(reply.take_more());
                     self.reply = reply;
                 }
                 Answered::Nothing => {}
@@ -196,6 +214,36 @@ impl Connection<'_> {
             // gone.
             let _ = finished.send(reply).await;
         });
+    }
+
+    /// Appends the next message of the first stream.
+    ///
+    /// # Errors
+    /// The stream failed: what is left for the client is that the connection ends.
+    fn take_stream(&mut self) -> io::Result<()> {
+        let Some(stream) = self.streams.front_mut() else {
+            return Ok(());
+        };
+        let mut reply = std::mem::take(&mut self.reply);
+        let more = panics::catch(|| stream.next(&mut reply));
+        match more {
+            Ok(true) => self.append(reply.message()),
+            Ok(false) => drop(self.streams.pop_front()),
+            Err(panic) => {
+                let routes = self.slot.routes.load();
+                panic.report(&routes.panics, None, &routes.server);
+                return Err(io::Error::other("a stream of messages failed"));
+            }
+        }
+        self.reply = reply;
+        Ok(())
+    }
+
+    fn append_all(&mut self, reply: Option<Reply>) {
+        if let Some(mut reply) = reply {
+            self.append(reply.message());
+            self.streams.extend(reply.take_more());
+        }
     }
 
     fn append(&mut self, message: &[u8]) {

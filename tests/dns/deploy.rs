@@ -7,8 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use portolan::plugins::{TABLE, kubernetes::object::WATCHED};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use portolan::plugins::{
+    TABLE,
+    kubernetes::object::{WATCHED, WATCHED_IMPORTS},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -218,8 +221,31 @@ fn containers_can_do_no_more_than_they_must() {
 fn the_role_grants_what_the_server_watches_and_nothing_more() {
     let role: ClusterRole = deployed("ClusterRole");
     assert!(role.aggregation_rule.is_none());
+    let granted = granted(role.rules.unwrap());
+    assert_eq!(granted, needed(WATCHED));
+    let binding: ClusterRoleBinding = deployed("ClusterRoleBinding");
+    let account: ServiceAccount = deployed("ServiceAccount");
+    let subjects = binding.subjects.unwrap();
+    assert_eq!(Some(&binding.role_ref.name), role.metadata.name.as_ref());
+    assert_eq!(subjects.len(), 1);
+    assert_eq!(Some(&subjects[0].name), account.metadata.name.as_ref());
+    assert_eq!(pod_spec().service_account_name, account.metadata.name);
+}
+
+/// What the documentation of `multicluster` says to add to the role.
+#[test]
+fn the_rule_of_multicluster_grants_what_it_watches_and_nothing_more() {
+    let text = fs::read_to_string(root("src/plugins/kubernetes/README.md")).unwrap();
+    let (_, fence) = text.split_once("```yaml\n").unwrap();
+    let (rules, _) = fence.split_once("```").unwrap();
+    let rules: Vec<PolicyRule> = serde_saphyr::from_str(rules).unwrap();
+    assert_eq!(granted(rules), needed(WATCHED_IMPORTS));
+}
+
+/// `VERB GROUP/RESOURCE` of what rules grant.
+fn granted(rules: Vec<PolicyRule>) -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
-    for rule in role.rules.unwrap() {
+    for rule in rules {
         assert!(rule.non_resource_urls.is_none());
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
@@ -229,20 +255,15 @@ fn the_role_grants_what_the_server_watches_and_nothing_more() {
             }
         }
     }
-    let needed: BTreeSet<_> = WATCHED
-        .iter()
-        .flat_map(|(group, resource)| {
-            ["list", "watch"].map(|verb| format!("{verb} {group}/{resource}"))
-        })
-        .collect();
-    assert_eq!(granted, needed);
-    let binding: ClusterRoleBinding = deployed("ClusterRoleBinding");
-    let account: ServiceAccount = deployed("ServiceAccount");
-    let subjects = binding.subjects.unwrap();
-    assert_eq!(Some(&binding.role_ref.name), role.metadata.name.as_ref());
-    assert_eq!(subjects.len(), 1);
-    assert_eq!(Some(&subjects[0].name), account.metadata.name.as_ref());
-    assert_eq!(pod_spec().service_account_name, account.metadata.name);
+    granted
+}
+
+/// The same of what is listed and watched.
+fn needed(watched: &[(&str, &str)]) -> BTreeSet<String> {
+    let rights = watched.iter().flat_map(|(group, resource)| {
+        ["list", "watch"].map(|verb| format!("{verb} {group}/{resource}"))
+    });
+    rights.collect()
 }
 
 /// The probes ask where the Corefile says that `health` and `ready` are, and the Service leads to

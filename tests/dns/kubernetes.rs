@@ -154,7 +154,7 @@ macro_rules! tables {
     )*};
 }
 
-tables! { rules names headless srv alias reverse pods options }
+tables! { rules names headless srv alias reverse pods options zonal multicluster }
 
 /// A folder with one headless service `big` of this many endpoints, and a server of it.
 async fn big(endpoints: u32) -> (tempfile::TempDir, TestServer) {

@@ -44,6 +44,8 @@ pub struct Faults {
     pub slow: Option<Duration>,
     /// Streams send nothing.
     pub mute: bool,
+    /// There is no definition of ServiceImports.
+    pub no_imports: bool,
 }
 
 #[derive(Default)]
@@ -139,6 +141,7 @@ impl Api {
                 "Service" => "services",
                 "Pod" => "pods",
                 "EndpointSlice" => "endpointslices",
+                "ServiceImport" => "serviceimports",
                 other => panic!("no resource {other}"),
             };
             let name = text("/metadata/name").unwrap().to_owned();
@@ -271,6 +274,7 @@ impl Query {
             "services" => ("Service", "v1"),
             "pods" => ("Pod", "v1"),
             "endpointslices" => ("EndpointSlice", "discovery.k8s.io/v1"),
+            "serviceimports" => ("ServiceImport", "multicluster.x-k8s.io/v1alpha1"),
             _ => return None,
         };
         let pairs = request.uri().query().unwrap_or("").split('&');
@@ -357,6 +361,9 @@ fn respond(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> 
     };
     if let Some(code) = shared.faults.lock().unwrap().all {
         return status(code, "InternalError");
+    }
+    if query.resource == "serviceimports" && shared.faults.lock().unwrap().no_imports {
+        return status(404, "NotFound");
     }
     if query.get("watch") == "true" {
         watch(shared, query)

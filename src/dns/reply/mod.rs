@@ -10,6 +10,7 @@ use super::edns::ExtendedError;
 use super::header::{HEADER_LEN, Header};
 use super::name;
 use super::{Class, MAX_MESSAGE, Query, Rcode, Record, RecordType, Records, Section};
+use std::net::SocketAddr;
 
 /// The owner name of a record that is written.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +25,21 @@ pub enum Owner<'a> {
     Wire(&'a [u8]),
 }
 
+/// The further messages of a reply that is a stream of messages: a zone transfer over TCP.
+///
+/// The transport sends the reply's own message first, and then takes one message after another, each
+/// when the one before it has been sent.
+pub trait More: Send {
+    /// Writes the next message into `reply`, finished ([`Reply::finish`]); false if there is none.
+    fn next(&mut self, reply: &mut Reply) -> bool;
+}
+
 /// A reply while it is made.
 ///
 /// Invariants: `buf` starts with room for a header and the question; `counts` says how many records
 /// follow in each section; records are pushed in the order of the sections; the length never
 /// exceeds 65,535 octets (what does not fit is left out and sets TC).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Reply {
     buf: Vec<u8>,
     records_at: usize,
@@ -39,8 +49,10 @@ pub struct Reply {
     upstream_options: Vec<u8>,
     extended_errors: Vec<ExtendedError>,
     cluster_data: bool,
+    upstream: Option<SocketAddr>,
     adopted: bool,
     sealed: bool,
+    more: Option<Box<dyn More>>,
 }
 
 /// A point in the writing of a reply.
@@ -86,8 +98,20 @@ impl Reply {
         self.upstream_options.clear();
         self.extended_errors.clear();
         self.cluster_data = false;
+        self.upstream = None;
         self.adopted = false;
         self.sealed = false;
+        self.more = None;
+    }
+
+    /// Has these messages follow this one. Only stream transports send them.
+    pub fn set_more(&mut self, more: Box<dyn More>) {
+        self.more = Some(more);
+    }
+
+    /// Takes the messages that follow this one.
+    pub fn take_more(&mut self) -> Option<Box<dyn More>> {
+        self.more.take()
     }
 
     /// As [`Self::start`], but keeps the extended errors: for a reply that the server writes
@@ -130,6 +154,16 @@ impl Reply {
     /// Whether the reply was made from the cluster index.
     pub const fn is_cluster_data(&self) -> bool {
         self.cluster_data
+    }
+
+    /// Notes which upstream was asked last for this reply.
+    pub const fn set_upstream(&mut self, upstream: Option<SocketAddr>) {
+        self.upstream = upstream;
+    }
+
+    /// The upstream that was asked for this reply; `None` for what was known already.
+    pub const fn upstream(&self) -> Option<SocketAddr> {
+        self.upstream
     }
 
     /// Whether the reply is an upstream's message ([`Self::adopt`]).
@@ -292,5 +326,16 @@ impl Reply {
     pub fn clear_records(&mut self) {
         self.buf.truncate(self.records_at);
         self.counts = [0; 3];
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply")
+            .field("rcode", &self.rcode)
+            .field("counts", &self.counts)
+            .field("len", &self.buf.len())
+            .field("more", &self.more.is_some())
+            .finish_non_exhaustive()
     }
 }

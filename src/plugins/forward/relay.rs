@@ -63,6 +63,18 @@ impl Plugin for Forward {
             finish(&stanza, cx, answered).await
         }))
     }
+
+    /// FW-22.
+    fn metadata(
+        &self,
+        _: &Context<'_>,
+        reply: &Reply,
+        label: &str,
+        out: &mut dyn std::fmt::Write,
+    ) -> bool {
+        let upstream = reply.upstream().filter(|_| label == "forward/upstream");
+        upstream.is_some_and(|upstream| write!(out, "{upstream}").is_ok())
+    }
 }
 
 async fn ask(stanza: &Arc<Stanza>, cx: &OwnedContext) -> Answered {
@@ -88,7 +100,7 @@ async fn ask(stanza: &Arc<Stanza>, cx: &OwnedContext) -> Answered {
 }
 
 async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outcome, Reply) {
-    if let Answered::Message(message) = &answered
+    if let Answered::Message { message, .. } = &answered
         && hands_on(stanza, message)
         && next_forwards(&cx)
     {
@@ -99,17 +111,19 @@ async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outco
     let mut reply = Reply::new();
     let view = cx.view();
     let error = match answered {
-        Answered::Message(message) => {
+        Answered::Message { message, from } => {
             // It was walked before, and its question is the client's but for the case: it fits.
             let outcome = match reply.adopt(&view.query, &message) {
                 Ok(()) => Outcome::Written,
                 Err(error) => Outcome::failed(error.to_string()),
             };
+            reply.set_upstream(Some(from));
             return (outcome, reply);
         }
         Answered::Failed(error) => error,
     };
     reply.start(&view.query);
+    reply.set_upstream(error.as_ref().and_then(ExchangeError::remote));
     reply.add_extended_error(extended_error(error.as_ref()));
     let outcome = match error {
         Some(ExchangeError::OtherQuestion { .. }) => {

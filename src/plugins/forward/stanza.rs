@@ -9,6 +9,7 @@ use crate::metrics::Counter;
 use crate::plugin::{OwnedContext, Process, Transport};
 use crate::upstream::{ExchangeError, Protocol, protocol};
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -37,7 +38,12 @@ pub(super) struct Stanza {
 #[derive(Clone, Debug)]
 pub(super) enum Answered {
     /// An upstream's message, well formed.
-    Message(Bytes),
+    Message {
+        /// The message.
+        message: Bytes,
+        /// The upstream.
+        from: SocketAddr,
+    },
     /// No usable message; the last error, if any upstream was asked.
     Failed(Option<ExchangeError>),
 }
@@ -142,7 +148,7 @@ impl Stanza {
                     answered += 1;
                     let fails_over = config.failover.contains(&rcode(&message));
                     let done = !fails_over || answered >= self.peers.len();
-                    reply = Some(message);
+                    reply = Some((message, peer.upstream.remote()));
                     if done || last_resort {
                         break;
                     }
@@ -169,7 +175,7 @@ impl Stanza {
             }
         }
         match reply {
-            Some(message) => Answered::Message(message),
+            Some((message, from)) => Answered::Message { message, from },
             None => Answered::Failed(error),
         }
     }

@@ -1,6 +1,7 @@
 //! The options of `kubernetes` (spec 4.1).
 
 use super::object::Kind;
+use super::parse::Dialect;
 use super::records::LocalAddresses;
 use super::snapshot;
 use super::source::selector::Selector;
@@ -40,12 +41,27 @@ pub struct Answers {
     pub labelled_namespaces: bool,
     /// `noendpoints`.
     pub noendpoints: bool,
+    /// `zonal`.
+    pub zonal: bool,
+    /// `multicluster`: those of `zones` that have imported services only.
+    pub multicluster: Vec<Zone>,
     /// `ignore empty_service`.
     pub ignore_empty_service: bool,
     /// Names that are handed on if they do not exist.
     pub fallthrough: Fallthrough,
     /// This machine's addresses, loopback left out.
     pub local: LocalAddresses,
+}
+
+impl Answers {
+    /// What names `zone` has, which is one of these.
+    pub fn dialect(&self, zone: &Zone) -> Dialect {
+        let clusters = self.multicluster.contains(zone);
+        Dialect {
+            clusters,
+            zonal: self.zonal && !clusters,
+        }
+    }
 }
 
 /// Everything that the directive says.
@@ -82,6 +98,8 @@ impl Config {
                 namespaces: Vec::new(),
                 labelled_namespaces: false,
                 noendpoints: false,
+                zonal: false,
+                multicluster: Vec::new(),
                 ignore_empty_service: false,
                 fallthrough: Fallthrough::NONE,
                 local: LocalAddresses::from([]),
@@ -103,6 +121,10 @@ impl Config {
         }
         config.settings.pods = config.answers.pods == Pods::Verified;
         config.settings.endpoints = !config.answers.noendpoints;
+        config.settings.imports = !config.answers.multicluster.is_empty();
+        if config.answers.zonal && config.answers.noendpoints {
+            return Err(directive.error("zonal and noendpoints cannot both be set"));
+        }
         if config.answers.labelled_namespaces && !config.answers.namespaces.is_empty() {
             return Err(directive.error("namespaces and namespace_labels cannot both be set"));
         }
@@ -213,9 +235,19 @@ impl Config {
                     return Err(what.error(format!("unable to parse ignore value: '{what}'")));
                 }
             },
-            "multicluster" if line.args.is_empty() => {}
-            "multicluster" | "zonal" => {
-                return Err(line.error(format!("{} is not supported yet", line.name)));
+            "zonal" => {
+                line.exactly::<0>()?;
+                answers.zonal = true;
+            }
+            "multicluster" => {
+                answers.multicluster = value::zones_or(&line.args, &[])?;
+                for zone in &answers.multicluster {
+                    if !answers.zones.contains(zone) {
+                        return Err(line.error(format!(
+                            "is not authoritative for the multicluster zone {zone}"
+                        )));
+                    }
+                }
             }
             "snapshot" => self.snapshot = Some(snapshot::Options::read(line, base)?),
             "startup_timeout" => {

@@ -24,7 +24,7 @@ const KINDS: [Kind; 4] = [
 #[cold]
 pub(super) fn remarks(source: &Source<'_>, cx: &Context<'_>, zone: &Zone, found: Found) {
     let name = cx.query.name();
-    let index = source.index;
+    let index = source.cluster;
     cx.note(|| {
         let synced = if index.is_synced() {
             "synced"
@@ -47,7 +47,11 @@ pub(super) fn remarks(source: &Source<'_>, cx: &Context<'_>, zone: &Zone, found:
     if zone.is_reverse() && name.label_count() > zone.label_count() {
         told.reverse(name);
     } else {
-        told.subject(&Subject::read(name, zone.label_count()), found, 0);
+        told.subject(
+            &Subject::read_as(name, zone.label_count(), source.dialect),
+            found,
+            0,
+        );
     }
     told.conclusion(found);
 }
@@ -93,7 +97,7 @@ impl Told<'_> {
         let name = text(namespace);
         let is = if !self.source.exposes(namespace) {
             "hidden (namespaces, namespace_labels)"
-        } else if self.source.index.has_namespace(namespace) {
+        } else if self.source.cluster.has_namespace(namespace) {
             "known"
         } else {
             "not known"
@@ -111,7 +115,7 @@ impl Told<'_> {
         match self.source.answers.pods {
             Pods::Disabled => self.note("pods disabled: no pod has a name".into()),
             Pods::Insecure => self.note(format!("pods insecure: {ip} is not looked for")),
-            Pods::Verified if self.source.index.has_pod(namespace, ip) => {
+            Pods::Verified if self.source.cluster.has_pod(namespace, ip) => {
                 self.note(format!("Pod of {name} with address {ip}: known"));
             }
             Pods::Verified => self.note(format!("Pod of {name} with address {ip}: not known")),
@@ -124,7 +128,7 @@ impl Told<'_> {
         };
         self.note(format!("read as address {ip}"));
         let mut count = 0;
-        self.source.index.by_address(ip, |entry| {
+        self.source.cluster.by_address(ip, |entry| {
             count += 1;
             if count <= NAMED {
                 let (namespace, name) = (&entry.key.namespace, &entry.key.name);
@@ -148,6 +152,14 @@ impl Told<'_> {
         let of = match asked.part {
             Part::Whole => String::new(),
             Part::Endpoint(host) => format!("endpoint {} of ", text(host)),
+            Part::Imported { host, cluster } => {
+                format!("endpoint {} in cluster {} of ", text(host), text(cluster))
+            }
+            Part::Zone { zone, prefer } => {
+                let how = if prefer { "preferably " } else { "" };
+                format!("endpoints {how}in topology zone {} of ", zone_text(zone))
+            }
+            Part::ZoneBranch => "the branch of the topology zones of ".into(),
             Part::Port { port, protocol } => {
                 format!("port {} ({}) of ", any(port), any(protocol))
             }
@@ -157,7 +169,7 @@ impl Told<'_> {
         if !self.source.exposes(asked.namespace) {
             return;
         }
-        let objects = Objects::of(self.source.index, asked);
+        let objects = Objects::of(self.source.services, asked);
         let Some(service) = &objects.service else {
             self.note(format!("Service {namespace}/{name}: not known"));
             return self.slices(&objects);
@@ -167,17 +179,19 @@ impl Told<'_> {
             let target = Name::from_text(target).ok();
             let inside = target.filter(|target| self.zone.contains(target));
             if let (Some(target), true) = (inside, aliases < NAMED) {
-                let subject = Subject::read(&target, self.zone.label_count());
+                let subject =
+                    Subject::read_as(&target, self.zone.label_count(), self.source.dialect);
                 self.subject(&subject, found, aliases + 1);
             }
             return;
         }
-        let by_endpoints = service.headless || matches!(asked.part, Part::Endpoint(_));
+        let of_endpoint = matches!(asked.part, Part::Endpoint(_) | Part::Imported { .. });
+        let by_endpoints = service.headless || of_endpoint;
         if by_endpoints {
             self.slices(&objects);
         }
         match (found, asked.part) {
-            (Found::Nothing, Part::Endpoint(host)) => {
+            (Found::Nothing, Part::Endpoint(host) | Part::Imported { host, .. }) => {
                 self.note(format!("no ready endpoint is called {}", text(host)));
             }
             (Found::Nothing, Part::Port { .. }) => self.note("it has no such port".into()),
@@ -255,7 +269,7 @@ impl Told<'_> {
             Found::Nothing if self.source.answers.fallthrough.covers(name) => {
                 self.note("the name does not exist: it falls through".into());
             }
-            Found::Nothing if self.source.index.is_synced() => {
+            Found::Nothing if self.source.cluster.is_synced() => {
                 self.note("the name does not exist (NXDOMAIN)".into());
             }
             Found::Nothing => {
@@ -356,4 +370,15 @@ fn text(label: &[u8]) -> Cow<'_, str> {
         Ok(text) if !text.contains(|c: char| c.is_control()) => text.into(),
         _ => label.escape_ascii().to_string().into(),
     }
+}
+
+/// Labels in wire form, without an end, as they are shown.
+fn zone_text(mut labels: &[u8]) -> String {
+    let mut shown = Vec::new();
+    while let Some((&length, rest)) = labels.split_first() {
+        let (label, rest) = rest.split_at(usize::from(length).min(rest.len()));
+        shown.push(text(label));
+        labels = rest;
+    }
+    shown.join(".")
 }

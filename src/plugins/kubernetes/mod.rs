@@ -1,13 +1,16 @@
 #![doc = include_str!("README.md")]
 
+mod clients;
 pub mod config;
 mod explain;
 pub mod index;
+mod labels;
 pub mod object;
 pub mod parse;
 mod records;
 pub mod snapshot;
 pub mod source;
+mod transfer;
 mod visibility;
 
 use crate::corefile::Error;
@@ -15,13 +18,15 @@ use crate::dns::{
     Class, ExtendedError, Header, Name, OwnedQuery, Owner, Rcode, RecordType, Records, Reply,
     Section, Spelled, Zone,
 };
+use crate::plugin::transfer::Source as Transfers;
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
+use clients::{Clients, WithClients};
 use config::{Answers, Config};
 use index::{Index, Naming, Programming};
 use object::Sink;
 use records::{Found, Source};
 use snapshot::Restored;
-use source::Running;
+use source::{Resource, Running, Settings, Sinks};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -34,14 +39,19 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let base = setup.process.base_dir();
     let mut config = Config::read(directive, &setup.block.zones, &base)?;
     config.answers.local = local_addresses(&setup.block.bind);
+    // Only labels of queries need to know who is behind an address.
+    config.settings.pod_labels = config.settings.pods && setup.loaded.contains(&"metadata");
     // The same objects are watched once, however many blocks and configurations look at them.
     let naming = Naming {
-        zonal: false,
+        zonal: config.answers.zonal,
         endpoint_pod_names: config.endpoint_pod_names,
+        clusters: false,
     };
     let identity = format!("{:?} {naming:?}", config.settings);
     let cluster = setup.process.shared.get_or(&identity, || Cluster {
         index: Arc::new(Index::new(&config.kinds(), naming)),
+        imports: imports(&config.settings, naming),
+        clients: config.settings.pod_labels.then(Arc::default),
         running: Mutex::new(None),
         restored: OnceLock::new(),
     });
@@ -57,7 +67,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         Some(options) => Some(keep_snapshot(setup, &config, options, &identity, &cluster)?),
         None => None,
     };
-    visibility::register(&setup.process.metrics, &cluster.index, &config.kinds());
+    visibility::register(&setup.process.metrics, &cluster, &config.settings);
     let (waited, patience) = (Arc::clone(&cluster), config.startup_timeout);
     setup
         .hooks
@@ -65,8 +75,11 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         .push(Hooks::hook(move || wait_for_sync(waited, patience)));
     setup.provided.provide(Arc::new(Provided {
         index: Arc::clone(&cluster.index),
+        imports: cluster.imports.clone(),
         answers: config.answers.clone(),
     }));
+    let zones = transfer::Zones::new(Arc::clone(&cluster.index), config.answers.clone());
+    setup.provided.provide(Arc::new(Transfers(Arc::new(zones))));
     setup.add(Kubernetes {
         answers: config.answers,
         cluster,
@@ -97,13 +110,30 @@ fn keep_snapshot(
 pub struct Provided {
     /// The live index.
     pub index: Arc<Index>,
+    /// The imported services, where there is a multicluster zone.
+    pub imports: Option<Arc<Index>>,
     /// What this occurrence of the plugin answers.
     pub answers: Answers,
 }
 
-/// An index and what keeps it current.
+/// The index of imported services, if there are any.
+fn imports(settings: &Settings, naming: Naming) -> Option<Arc<Index>> {
+    let kinds = settings.import_kinds();
+    let naming = Naming {
+        clusters: true,
+        zonal: false,
+        ..naming
+    };
+    (!kinds.is_empty()).then(|| Arc::new(Index::new(&kinds, naming)))
+}
+
+/// An index, or two, and what keeps them current.
 struct Cluster {
     index: Arc<Index>,
+    /// Imported services: those of multicluster zones.
+    imports: Option<Arc<Index>>,
+    /// Who is behind an address, if labels of queries can ask for that.
+    clients: Option<Arc<Clients>>,
     /// Set once the source runs; it stops when the last configuration that uses it is dropped.
     running: Mutex<Option<Running>>,
     /// What the index had from a snapshot before the source ran.
@@ -121,11 +151,40 @@ impl Cluster {
                 // The lock is held, and once it runs it runs: nobody else has set it.
                 let _ = self.restored.set(Arc::new(restored));
             }
-            let sink: Arc<dyn Sink> = self.index.clone();
-            let started = source::start(&config.settings, sink, &process.runtime, &process.metrics);
+            let sinks = Sinks {
+                cluster: self.sink(),
+                imports: self.imports.clone().map(|index| index as Arc<dyn Sink>),
+            };
+            let started =
+                source::start(&config.settings, sinks, &process.runtime, &process.metrics);
             *running = Some(started.map_err(|error| error.to_string())?);
         }
         Ok(())
+    }
+
+    fn sink(&self) -> Arc<dyn Sink> {
+        let index = Arc::clone(&self.index);
+        match &self.clients {
+            Some(clients) => Arc::new(WithClients {
+                index,
+                clients: Arc::clone(clients),
+            }),
+            None => index,
+        }
+    }
+
+    /// Whether everything was listed once.
+    fn is_synced(&self) -> bool {
+        self.index.is_synced() && self.imports.as_ref().is_none_or(|index| index.is_synced())
+    }
+
+    /// The index that has the objects of a resource.
+    fn index_of(&self, resource: Resource) -> Option<&Arc<Index>> {
+        if resource.is_imported() {
+            self.imports.as_ref()
+        } else {
+            Some(&self.index)
+        }
     }
 }
 
@@ -145,7 +204,7 @@ fn local_addresses(bind: &[std::net::IpAddr]) -> records::LocalAddresses {
 async fn wait_for_sync(cluster: Arc<Cluster>, patience: Duration) {
     let end = tokio::time::Instant::now() + patience;
     let mut said = tokio::time::Instant::now();
-    while !cluster.index.is_synced() {
+    while !cluster.is_synced() {
         let now = tokio::time::Instant::now();
         if now >= end {
             tracing::warn!(target: "plugin/kubernetes", "starting server with unsynced Kubernetes API");
@@ -186,10 +245,16 @@ impl Plugin for Kubernetes {
                 error: None,
             });
         }
+        let dialect = self.answers.dialect(zone);
+        let imports = self.cluster.imports.as_deref();
         let source = Source {
-            index: &self.cluster.index,
+            cluster: &self.cluster.index,
+            services: imports
+                .filter(|_| dialect.clusters)
+                .unwrap_or(&self.cluster.index),
             answers: &self.answers,
             limit: cx.reply_limit(),
+            dialect,
         };
         let zone_at = name.label_count() - zone.label_count();
         let found = source.answer(name, qtype, zone, reply);
@@ -201,7 +266,7 @@ impl Plugin for Kubernetes {
             Found::Alias(target) => return follow(cx, reply, target),
             Found::Nodata => source.negative(Rcode::NOERROR, zone_at, reply),
             Found::Nothing if self.answers.fallthrough.covers(name) => return Step::Next,
-            Found::Nothing if source.index.is_synced() => {
+            Found::Nothing if self.cluster.is_synced() => {
                 source.negative(Rcode::NXDOMAIN, zone_at, reply);
             }
             Found::Nothing => {
@@ -214,9 +279,20 @@ impl Plugin for Kubernetes {
         Step::Done(Outcome::Written)
     }
 
+    fn metadata(
+        &self,
+        cx: &Context<'_>,
+        _: &Reply,
+        label: &str,
+        out: &mut dyn std::fmt::Write,
+    ) -> bool {
+        let label = label.strip_prefix("kubernetes/");
+        label.is_some_and(|label| self.write_metadata(cx, label, out))
+    }
+
     fn ready(&self) -> Option<bool> {
         let restored = self.ready_when_restored && self.cluster.restored.get().is_some();
-        Some(restored || self.cluster.index.is_synced())
+        Some(restored || self.cluster.is_synced())
     }
 }
 

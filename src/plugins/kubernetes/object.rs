@@ -14,6 +14,9 @@ pub const WATCHED: &[(&str, &str)] = &[
     ("", "pods"),
 ];
 
+/// What `multicluster` watches besides.
+pub const WATCHED_IMPORTS: &[(&str, &str)] = &[("multicluster.x-k8s.io", "serviceimports")];
+
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -78,7 +81,8 @@ pub struct Endpoint {
 /// An endpoint slice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSlice {
-    /// The label `kubernetes.io/service-name`; empty if it is not set.
+    /// The label `kubernetes.io/service-name`, for slices of imports
+    /// `multicluster.kubernetes.io/service-name`; empty if it is not set.
     pub service: Box<str>,
     /// The ready addresses, each on its own (an endpoint of several addresses gives several).
     pub endpoints: Vec<Endpoint>,
@@ -90,14 +94,20 @@ pub struct EndpointSlice {
     pub triggered: Option<u64>,
 }
 
+/// Names and values of labels.
+pub type Labels = Vec<(Box<str>, Box<str>)>;
+
 /// A pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// `status.podIP`, if it has one.
     pub ip: Option<IpAddr>,
     /// Whether `metadata.deletionTimestamp` is set. (Such an update is ignored: the pod keeps its
     /// last record until it is deleted, KM-5.)
     pub deleted: bool,
+    /// `metadata.labels`, if they were asked for ([`super::source::Settings::pod_labels`]). An
+    /// index does not keep them.
+    pub labels: Labels,
 }
 
 /// An object without its key.

@@ -3,6 +3,15 @@
 use crate::dns::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// What names a zone has besides those of every cluster zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dialect {
+    /// Endpoints have their cluster in their names: `HOST.CLUSTER.SERVICE…` (`multicluster`).
+    pub clusters: bool,
+    /// Endpoints can be asked for by topology zone: `TOPOZONE.pin._zone.SERVICE…` (`zonal`).
+    pub zonal: bool,
+}
+
 /// What a name below a cluster zone is about. Labels are in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject<'n> {
@@ -57,11 +66,32 @@ pub enum Part<'n> {
         /// The protocol.
         protocol: &'n [u8],
     },
+    /// `HOST.CLUSTER.SERVICE…`
+    Imported {
+        /// The host name.
+        host: &'n [u8],
+        /// The cluster.
+        cluster: &'n [u8],
+    },
+    /// `TOPOZONE.pin._zone.SERVICE…`, `TOPOZONE.prefer._zone.SERVICE…`
+    Zone {
+        /// The topology zone: labels in wire form, without an end.
+        zone: &'n [u8],
+        /// Whether all endpoints are meant where none is in the zone.
+        prefer: bool,
+    },
+    /// What lies on the way to such a name: `_zone.SERVICE…`, `pin._zone.SERVICE…`.
+    ZoneBranch,
 }
 
 impl<'n> Subject<'n> {
-    /// Reads `name`, which is in a zone of `zone_labels` labels.
+    /// Reads `name`, which is in a zone of `zone_labels` labels that has no names of its own.
     pub fn read(name: &'n Name, zone_labels: usize) -> Self {
+        Self::read_as(name, zone_labels, Dialect::default())
+    }
+
+    /// Reads `name`, which is in a zone of `zone_labels` labels.
+    pub fn read_as(name: &'n Name, zone_labels: usize, dialect: Dialect) -> Self {
         let left = name.label_count().saturating_sub(zone_labels);
         // Label `at` counted from the zone leftwards.
         let label = |at: usize| name.label(left - at);
@@ -75,18 +105,33 @@ impl<'n> Subject<'n> {
             (b"svc" | b"pod", 1) => Self::Branch,
             (b"svc", 2) => Self::Namespace(label(2)),
             (b"pod", 2) => Self::PodNamespace(label(2)),
-            (b"svc", 3..=5) => Self::Service(ServiceName {
-                namespace: label(2),
-                name: label(3),
-                part: match left {
+            (b"svc", 3..) => {
+                let part = match left {
                     3 => Part::Whole,
-                    4 => Part::Endpoint(label(4)),
-                    _ => match (bare(label(5)), bare(label(4))) {
-                        (b"", b"") => Part::Whole,
-                        (port, protocol) => Part::Port { port, protocol },
+                    _ if dialect.zonal && label(4) == b"_zone" => match Part::zonal(name, left) {
+                        Some(part) => part,
+                        None => return Self::Unknown,
                     },
-                },
-            }),
+                    4 => Part::Endpoint(label(4)),
+                    5 => match (label(5), label(4)) {
+                        (host, cluster)
+                            if dialect.clusters && !is_marked(host) && !is_marked(cluster) =>
+                        {
+                            Part::Imported { host, cluster }
+                        }
+                        (port, protocol) => match (bare(port), bare(protocol)) {
+                            (b"", b"") => Part::Whole,
+                            (port, protocol) => Part::Port { port, protocol },
+                        },
+                    },
+                    _ => return Self::Unknown,
+                };
+                Self::Service(ServiceName {
+                    namespace: label(2),
+                    name: label(3),
+                    part,
+                })
+            }
             (b"pod", 3..=5) => Self::Pod {
                 namespace: label(2),
                 label: label(3),
@@ -94,6 +139,109 @@ impl<'n> Subject<'n> {
             _ => Self::Unknown,
         }
     }
+}
+
+impl<'n> Part<'n> {
+    /// What stands left of `_zone.SERVICE…`; `name` has `left` labels left of its zone.
+    fn zonal(name: &'n Name, left: usize) -> Option<Self> {
+        let prefer = match (left, name.label(left.saturating_sub(5))) {
+            (4, _) => return Some(Self::ZoneBranch),
+            (_, b"pin") => false,
+            (_, b"prefer") => true,
+            _ => return None,
+        };
+        let zone = name.wire().get(..name.label_offset(left - 5))?;
+        Some(match zone {
+            [] => Self::ZoneBranch,
+            zone => Self::Zone { zone, prefer },
+        })
+    }
+}
+
+/// The parts of a name as metadata has them, whatever they lead to; empty where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Words<'n> {
+    /// `svc` or `pod`, if anything is left of it.
+    pub kind: &'n [u8],
+    /// The namespace.
+    pub namespace: &'n [u8],
+    /// The service, or a pod's address with dashes.
+    pub service: &'n [u8],
+    /// The endpoint's host name.
+    pub endpoint: &'n [u8],
+    /// The endpoint's cluster.
+    pub cluster: &'n [u8],
+    /// The port's name.
+    pub port: &'n [u8],
+    /// The protocol.
+    pub protocol: &'n [u8],
+    /// Labels of the topology zone in wire form, without an end.
+    zone: &'n [u8],
+}
+
+impl<'n> Words<'n> {
+    /// Reads `name`, which is in a zone of `zone_labels` labels; `None` if it is no name of a
+    /// cluster.
+    pub fn read(name: &'n Name, zone_labels: usize, dialect: Dialect) -> Option<Self> {
+        let left = name.label_count().saturating_sub(zone_labels);
+        let label = |at: usize| match at <= left {
+            true => name.label(left - at),
+            false => &[],
+        };
+        let mut words = Self::default();
+        match (left, label(1)) {
+            (0, _) | (1, b"svc" | b"pod") => return Some(words),
+            (_, kind @ (b"svc" | b"pod")) => words.kind = kind,
+            _ => return None,
+        }
+        (words.namespace, words.service) = (label(2), label(3));
+        if dialect.zonal && words.kind == b"svc" && label(4) == b"_zone" {
+            if let Part::Zone { zone, .. } = Part::zonal(name, left)? {
+                words.zone = zone;
+            }
+            return Some(words);
+        }
+        match left {
+            0..=3 => {}
+            4 => words.endpoint = label(4),
+            5 if dialect.clusters && !is_marked(label(5)) && !is_marked(label(4)) => {
+                (words.endpoint, words.cluster) = (label(5), label(4));
+            }
+            5 => (words.port, words.protocol) = (bare(label(5)), bare(label(4))),
+            _ => return None,
+        }
+        Some(words)
+    }
+
+    /// The labels of the topology zone.
+    pub fn zones(&self) -> impl Iterator<Item = &'n [u8]> {
+        let mut rest = self.zone;
+        std::iter::from_fn(move || {
+            let (&length, behind) = rest.split_first()?;
+            let (label, behind) = behind.split_at_checked(usize::from(length))?;
+            rest = behind;
+            Some(label)
+        })
+    }
+}
+
+/// Whether labels in wire form, without an end, are a text with dots.
+pub fn labels_are(mut labels: &[u8], text: &str) -> bool {
+    for part in text.as_bytes().split(|&octet| octet == b'.') {
+        let Some((&length, rest)) = labels.split_first() else {
+            return false;
+        };
+        let label = rest.split_at_checked(usize::from(length));
+        match label.filter(|(label, _)| label.eq_ignore_ascii_case(part)) {
+            Some((_, rest)) => labels = rest,
+            None => return false,
+        }
+    }
+    labels.is_empty()
+}
+
+fn is_marked(label: &[u8]) -> bool {
+    label.first() == Some(&b'_')
 }
 
 /// A label without one leading underscore.
@@ -151,6 +299,60 @@ pub fn reverse_address(name: &Name) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn names_of_dialects() {
+        let read = |name: &str, clusters, zonal| {
+            let name = Name::from_text(&format!("{name}.web.default.svc.cluster.local")).unwrap();
+            match Subject::read_as(&name, 2, Dialect { clusters, zonal }) {
+                Subject::Service(service) => format!("{:?}", service.part),
+                other => format!("{other:?}"),
+            }
+        };
+        let port = |port: &[u8], protocol: &[u8]| format!("{:?}", Part::Port { port, protocol });
+        let imported = format!(
+            "{:?}",
+            Part::Imported {
+                host: b"a",
+                cluster: b"b"
+            }
+        );
+        assert_eq!(read("a.b", true, true), imported);
+        for name in ["_a._b", "_a.b", "a._b"] {
+            assert_eq!(read(name, true, false), port(b"a", b"b"), "{name}");
+        }
+        assert_eq!(read("a.b", false, true), port(b"a", b"b"));
+        let zone = |zone: &[u8], prefer| format!("{:?}", Part::Zone { zone, prefer });
+        assert_eq!(read("eu.pin._zone", false, true), zone(b"\x02eu", false));
+        assert_eq!(
+            read("eu.one.prefer._zone", false, true),
+            zone(b"\x02eu\x03one", true)
+        );
+        for name in ["_zone", "pin._zone", "prefer._zone"] {
+            assert_eq!(read(name, false, true), "ZoneBranch", "{name}");
+        }
+        for name in ["http._zone", "eu.other._zone", "pin.other._zone"] {
+            assert_eq!(read(name, false, true), "Unknown", "{name}");
+        }
+        assert_eq!(read("eu.pin._zone", false, false), "Unknown");
+        assert_eq!(read("pin._zone", false, false), port(b"pin", b"zone"));
+    }
+
+    #[test]
+    fn labels_and_texts() {
+        for (labels, text, same) in [
+            (&b"\x02eu"[..], "eu", true),
+            (b"\x02eu", "EU", true),
+            (b"\x02eu\x031.b", "eu.1.b", false),
+            (b"\x02eu\x011", "eu.1", true),
+            (b"\x02eu\x011", "eu", false),
+            (b"\x02eu", "eu.1", false),
+            (b"\x05eu", "eu", false),
+            (b"", "", false),
+        ] {
+            assert_eq!(labels_are(labels, text), same, "{labels:?} {text}");
+        }
+    }
 
     #[test]
     fn addresses_of_pods() {

@@ -1,16 +1,20 @@
 //! Metrics of the index: what is in it, what it takes, how old it is.
 
-use super::index::Index;
-use super::object::Kind;
+use super::Cluster;
+use super::source::Settings;
 use crate::metrics::Registry;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Registers the metrics of an index with these kinds; they are shown as long as it lives. Of two
 /// indexes in a process (two sets of options) the one registered last is shown.
-pub(super) fn register(metrics: &Registry, index: &Arc<Index>, kinds: &[Kind]) {
-    for &kind in kinds {
-        let labels = || vec![("kind", format!("{kind:?}"))];
+pub(super) fn register(metrics: &Registry, cluster: &Cluster, settings: &Settings) {
+    for resource in settings.resources() {
+        let Some(index) = cluster.index_of(resource) else {
+            continue;
+        };
+        let kind = resource.kind();
+        let labels = || vec![("kind", resource.object().to_owned())];
         let of = Arc::downgrade(index);
         metrics.read_gauge(
             "portolan_kubernetes_objects",
@@ -26,6 +30,7 @@ pub(super) fn register(metrics: &Registry, index: &Arc<Index>, kinds: &[Kind]) {
             move || Some(of.upgrade()?.bytes(kind) as f64),
         );
     }
+    let index = &cluster.index;
     let of = Arc::downgrade(index);
     metrics.read_gauge(
         "portolan_kubernetes_synced",

@@ -18,6 +18,8 @@ pub(super) struct Format(Vec<Piece>);
 enum Piece {
     Text(String),
     Field(Field),
+    /// The value of a label of metadata.
+    Metadata(Box<str>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,6 @@ enum Field {
     ReplySize,
     Duration,
     ReplyFlags,
-    /// Metadata that nobody publishes.
-    Metadata,
 }
 
 const FIELDS: [(&str, Field); 16] = [
@@ -75,15 +75,16 @@ impl Format {
             let open = head.rfind('{').unwrap_or(head.len());
             let word = &head[open..];
             let named = FIELDS.iter().find(|(name, _)| *name == word);
-            let field = match named {
-                Some((_, field)) => Some(*field),
-                None => word.starts_with("{/").then_some(Field::Metadata),
+            let label = word.strip_prefix("{/").and_then(|l| l.strip_suffix('}'));
+            let piece = match (named, label) {
+                (Some((_, field)), _) => Some(Piece::Field(*field)),
+                (None, label) => label.map(|label| Piece::Metadata(label.into())),
             };
-            match field {
-                Some(field) => {
+            match piece {
+                Some(piece) => {
                     literal.push_str(&head[..open]);
                     pieces.push(Piece::Text(std::mem::take(&mut literal)));
-                    pieces.push(Piece::Field(field));
+                    pieces.push(piece);
                 }
                 None => literal.push_str(head),
             }
@@ -109,6 +110,11 @@ impl fmt::Display for Line<'_, '_> {
             match piece {
                 Piece::Text(text) => f.write_str(text)?,
                 Piece::Field(field) => self.field(*field, f)?,
+                Piece::Metadata(label) => {
+                    if !self.cx.chain.metadata(self.cx, self.reply, label, f) {
+                        f.write_char('-')?;
+                    }
+                }
             }
         }
         Ok(())
@@ -144,7 +150,6 @@ impl Line<'_, '_> {
             Field::ReplySize => write!(f, "{}", self.reply_size()),
             Field::Duration => write!(f, "{}s", self.cx.received.elapsed().as_secs_f64()),
             Field::ReplyFlags => self.reply_flags(f),
-            Field::Metadata => f.write_char('-'),
         }
     }
 

@@ -280,3 +280,62 @@ async fn a_notify_is_refused() {
     assert_eq!(block.udp(notify).await.rcode(), Rcode::REFUSED);
     assert!(upstream.seen().is_empty());
 }
+
+/// Notes what a label is on the way out.
+struct Labels(std::sync::Mutex<Vec<Option<String>>>);
+
+impl portolan::plugin::Plugin for Labels {
+    fn name(&self) -> &'static str {
+        "labels"
+    }
+
+    fn query(
+        &self,
+        _: &mut portolan::plugin::Context<'_>,
+        _: &mut portolan::dns::Reply,
+    ) -> portolan::plugin::Step {
+        portolan::plugin::Step::Next
+    }
+
+    fn answered(
+        &self,
+        cx: &mut portolan::plugin::Context<'_>,
+        reply: &mut portolan::dns::Reply,
+        _: &mut Outcome,
+    ) {
+        let mut text = String::new();
+        let known = cx.chain.metadata(cx, reply, "forward/upstream", &mut text);
+        self.0.lock().unwrap().push(known.then_some(text));
+    }
+}
+
+#[tokio::test]
+async fn metadata_says_which_upstream_was_asked() {
+    let good = good().await;
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    for (more, upstream, labelled) in [
+        ("metadata", good.addr, true),
+        ("", good.addr, false),
+        // One that does not answer was asked as well.
+        ("metadata", nobody, true),
+        // The second answer is from the cache.
+        ("metadata\ncache", good.addr, true),
+    ] {
+        let labels = Arc::new(Labels(std::sync::Mutex::default()));
+        let front = Arc::clone(&labels);
+        let builder = Builder {
+            front: vec![front],
+            ..Builder::default()
+        };
+        let text = format!("{more}\nforward . {upstream} {{\n max_connect_attempts 1\n}}");
+        let block = builder.build(&text).unwrap();
+        block.udp(example()).await;
+        let expected = labelled.then(|| upstream.to_string());
+        let seen = || labels.0.lock().unwrap().clone();
+        assert_eq!(seen(), [expected], "{more:?}");
+        if more.contains("cache") {
+            block.udp(example()).await;
+            assert_eq!(seen()[1], None);
+        }
+    }
+}

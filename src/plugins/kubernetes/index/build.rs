@@ -57,10 +57,19 @@ impl Packed {
             let pod = pod.filter(|_| naming.endpoint_pod_names);
             let host = endpoint.hostname.as_deref().or(pod);
             let host = host.filter(|host| is_host(host));
+            let host = host.map(str::to_ascii_lowercase);
+            let host = match slice.cluster.as_deref().filter(|_| naming.clusters) {
+                Some(cluster) if is_host(cluster) => {
+                    let host =
+                        host.unwrap_or_else(|| HostName::of_address(endpoint.ip).to_string());
+                    Some(format!("{host}.{cluster}"))
+                }
+                _ => host,
+            };
             let zone = endpoint.zone.as_deref().filter(|_| naming.zonal);
             let details = (host.is_some() || zone.is_some()).then(|| {
                 Arc::new(Details {
-                    host: host.map(|host| host.to_ascii_lowercase().into()),
+                    host: host.map(Into::into),
                     zone: zone.map(|zone| common.texts.get(zone)),
                 })
             });
@@ -186,17 +195,12 @@ impl Entry {
     }
 
     fn host_order(&self) -> Box<[u32]> {
-        let clusters = self.slices.iter().any(|slice| slice.cluster.is_some());
-        let own_order = |endpoint: &Endpoint| endpoint.given_host().is_some();
-        if !clusters && !self.endpoints.iter().any(own_order) {
+        if !self.endpoints.iter().any(|one| one.given_host().is_some()) {
             return Box::default();
         }
         let hosts: Vec<HostName> = self.endpoints.iter().map(Endpoint::host).collect();
         let mut places: Vec<u32> = (0..self.endpoints.len() as u32).collect();
-        let key = |at: u32| {
-            let cluster = self.cluster(&self.endpoints[at as usize]);
-            (cluster, &*hosts[at as usize], at)
-        };
+        let key = |at: u32| (&*hosts[at as usize], at);
         places.sort_unstable_by(|&a, &b| key(a).cmp(&key(b)));
         places.into()
     }
@@ -225,9 +229,15 @@ impl Entry {
     pub fn unpack_slices(&self, each: &mut dyn FnMut(Key, Object)) {
         for (at, slice) in self.slices.iter().enumerate() {
             let mine = self.endpoints.iter().filter(|e| e.slice as usize == at);
+            let without_cluster = |host: &'_ str| -> Option<Box<str>> {
+                let cluster = slice.cluster.as_deref();
+                let alone =
+                    cluster.and_then(|cluster| host.strip_suffix(cluster)?.strip_suffix('.'));
+                Some(alone.unwrap_or(host).into())
+            };
             let endpoints = mine.map(|endpoint| object::Endpoint {
                 ip: endpoint.ip,
-                hostname: endpoint.given_host().map(Into::into),
+                hostname: endpoint.given_host().and_then(without_cluster),
                 target: None,
                 zone: endpoint.zone().map(Into::into),
             });

@@ -16,6 +16,9 @@ pub struct Naming {
     pub endpoint_pod_names: bool,
     /// `zonal`: the zones of endpoints are kept.
     pub zonal: bool,
+    /// Whether the cluster of an endpoint's slice belongs to its host name: `HOST.CLUSTER`, as in
+    /// multicluster zones (KX-2).
+    pub clusters: bool,
 }
 
 /// A service, or the name of one that only endpoint slices know.
@@ -33,7 +36,7 @@ pub struct Entry {
     pub slices: Box<[Slice]>,
     /// Every ready endpoint, sorted by address (IPv4 first), then host name.
     pub endpoints: Box<[Endpoint]>,
-    /// Places in `endpoints`, sorted by cluster, host name, and address; empty if no endpoint has a
+    /// Places in `endpoints`, sorted by host name and address; empty if no endpoint has a
     /// name of its own: then the order of the addresses serves.
     pub(super) by_host: Box<[u32]>,
     /// The list in which the service was seen last.
@@ -86,7 +89,7 @@ pub struct Endpoint {
 /// What an endpoint may have besides its address.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Details {
-    /// A name of its own, in lower case.
+    /// A name of its own, in lower case, its cluster included.
     pub(super) host: Option<Box<str>>,
     /// Its zone, in lower case, with [`Naming::zonal`].
     pub(super) zone: Option<Arc<str>>,
@@ -134,12 +137,6 @@ impl Entry {
         self.slice(endpoint).map_or(&[], |slice| &slice.ports)
     }
 
-    /// The cluster that an endpoint of an import is in.
-    pub fn cluster(&self, endpoint: &Endpoint) -> &str {
-        let cluster = self.slice(endpoint).and_then(|s| s.cluster.as_deref());
-        cluster.unwrap_or_default()
-    }
-
     /// The endpoint at a place of the order by host name.
     pub fn in_host_order(&self, at: usize) -> &Endpoint {
         match self.by_host.get(at) {
@@ -151,24 +148,20 @@ impl Entry {
     /// Whether two places of the order by host name have different host names.
     pub fn host_differs(&self, a: usize, b: usize) -> bool {
         let (a, b) = (self.in_host_order(a), self.in_host_order(b));
-        let same = match (a.given_host(), b.given_host()) {
-            (None, None) => a.ip == b.ip,
-            _ => *a.host() == *b.host(),
-        };
-        !same || self.cluster(a) != self.cluster(b)
+        match (a.given_host(), b.given_host()) {
+            (None, None) => a.ip != b.ip,
+            _ => *a.host() != *b.host(),
+        }
     }
 
-    /// Where, in the order by host name, the endpoints of this cluster (empty for the own one) and
-    /// host name (lower case) lie.
-    pub fn hosts(&self, cluster: &[u8], host: &[u8]) -> Range<usize> {
+    /// Where, in the order by host name, the endpoints of this host name (lower case) lie.
+    pub fn hosts(&self, host: &[u8]) -> Range<usize> {
         if self.by_host.is_empty() {
-            let ip = HostName::address(host).filter(|_| cluster.is_empty());
-            return ip.map_or(0..0, |ip| self.addressed(ip));
+            return HostName::address(host).map_or(0..0, |ip| self.addressed(ip));
         }
         let compare = |&place: &u32| {
             let endpoint = &self.endpoints[place as usize];
-            let of_cluster = self.cluster(endpoint).as_bytes().cmp(cluster);
-            of_cluster.then_with(|| endpoint.host().as_bytes().cmp(host))
+            endpoint.host().as_bytes().cmp(host)
         };
         let first = self.by_host.partition_point(|at| compare(at).is_lt());
         let count = self.by_host[first..].partition_point(|at| compare(at).is_eq());

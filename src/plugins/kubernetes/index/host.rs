@@ -4,12 +4,15 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::Deref;
 
-/// What an endpoint's name starts with, in lower case: a label, or the labels of a pod's name; at
-/// most 63 octets. It lies on the stack: most are made from the address when they are needed.
+/// Two labels of 63 octets and the dot between them.
+const LONGEST: usize = 127;
+
+/// What an endpoint's name starts with, in lower case: a label, or the labels of a pod's name, at
+/// most 63 octets; then perhaps a dot and the label of its cluster. It lies on the stack: most are made from the address when they are needed.
 #[derive(Clone, Copy)]
 pub struct HostName {
     len: u8,
-    text: [u8; 63],
+    text: [u8; LONGEST],
 }
 
 impl HostName {
@@ -29,13 +32,13 @@ impl HostName {
         host
     }
 
-    /// A name that was given; what is beyond 63 octets is cut off.
+    /// A name that was given; what is beyond 127 octets is cut off.
     pub fn of_text(text: &str) -> Self {
         let mut host = Self {
             len: 0,
-            text: [0; 63],
+            text: [0; LONGEST],
         };
-        let len = text.floor_char_boundary(63.min(text.len()));
+        let len = text.floor_char_boundary(LONGEST.min(text.len()));
         let _ = host.write_str(&text[..len]);
         host
     }

@@ -191,8 +191,12 @@ impl Index {
                     namespace: namespace.into(),
                     name: (&*HostName::of_address(ip)).into(),
                 };
-                let (ip, deleted) = (Some(ip), false);
-                each(key, Object::Pod(Pod { ip, deleted }));
+                let ip = Some(ip);
+                let pod = Pod {
+                    ip,
+                    ..Pod::default()
+                };
+                each(key, Object::Pod(pod));
             }),
         }
     }

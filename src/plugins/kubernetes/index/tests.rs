@@ -94,7 +94,12 @@ fn object(kind: Kind) -> BoxedStrategy<Object> {
         Kind::Pod => (prop::option::of(1..5u8), prop::bool::weighted(0.2))
             .prop_map(|(ip, deleted)| {
                 let ip = ip.map(address);
-                Object::Pod(Pod { ip, deleted })
+                let labels = Vec::new();
+                Object::Pod(Pod {
+                    ip,
+                    deleted,
+                    labels,
+                })
             })
             .boxed(),
     }
@@ -248,7 +253,7 @@ fn check(index: &Index, model: &Model) {
             sorted.sort();
             assert_eq!(sorted, model.endpoints(&key), "{key:?}");
             for host in ["h", "g", "10-0-0-1", "nosuch"] {
-                let hosts = entry.hosts(b"", host.as_bytes());
+                let hosts = entry.hosts(host.as_bytes());
                 let count = found.iter().filter(|(.., of)| of == host).count();
                 assert_eq!(hosts.len(), count, "{host}");
                 let mut hosts = hosts.map(|at| entry.in_host_order(at));
@@ -431,7 +436,7 @@ fn memory_comes_and_goes_with_the_objects() {
     index.set(key("web-1"), Object::EndpointSlice(slice(10)));
     let pod = Pod {
         ip: Some([10, 0, 0, 1].into()),
-        deleted: false,
+        ..Pod::default()
     };
     index.set(key("web-a"), Object::Pod(pod));
     let some = bytes(&index);

@@ -33,12 +33,17 @@ impl Writer {
 }
 
 impl Index {
+    /// Wakes who waits for changes; the serial is the same if it is none of those that count.
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
     fn touch(&self) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         self.serial.store(now.as_secs(), Relaxed);
-        self.changes.send_modify(|changes| *changes += 1);
+        self.changed();
     }
 
     fn add_count(&self, kind: Kind, n: i64) {
@@ -107,8 +112,9 @@ impl Index {
             None => Entry::new(Arc::new(key)).with_service(new, mark),
         };
         self.replace(old.as_deref(), entry);
-        if counts {
-            self.touch();
+        match counts {
+            true => self.touch(),
+            false => self.changed(),
         }
     }
 
@@ -229,6 +235,7 @@ impl Index {
                 })
             }));
         });
+        self.changed();
     }
 
     fn remove(&self, writer: &mut Writer, kind: Kind, key: Key) {

@@ -82,7 +82,7 @@ impl Source<'_> {
         if !self.exposes(service.namespace) {
             return None;
         }
-        self.index.service(service.namespace, service.name, take)
+        self.services.service(service.namespace, service.name, take)
     }
 
     /// What a service that is no alias has.
@@ -149,7 +149,7 @@ impl Source<'_> {
         let Some(inner) = inner else {
             return Found::Alias(at);
         };
-        let subject = Subject::read(target, way.zone.label_count());
+        let subject = Subject::read_as(target, way.zone.label_count(), self.dialect);
         let way = Way {
             owner: Owner::At(at),
             depth: way.depth + 1,

@@ -21,7 +21,7 @@ impl Source<'_> {
     /// Writes the SOA record of the zone that starts at label `zone_at` of the question (KO-4).
     pub(in super::super) fn push_soa(&self, section: Section, zone_at: usize, reply: &mut Reply) {
         let ttl = self.answers.ttl;
-        let serial = self.index.serial();
+        let serial = self.services.serial();
         let soa = (RecordType::SOA, Class::IN);
         reply.push_with(section, Owner::Suffix(zone_at), soa, ttl.min(300), |out| {
             out.label(b"ns");
@@ -116,7 +116,7 @@ impl Source<'_> {
     fn own_services(&self, mut f: impl FnMut(&Entry, bool)) {
         let local = &self.answers.local;
         for (at, &ip) in local.iter().enumerate() {
-            self.index.by_address(ip, |entry| {
+            self.cluster.by_address(ip, |entry| {
                 let Some(service) = &entry.service else {
                     return;
                 };

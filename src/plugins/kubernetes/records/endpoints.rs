@@ -2,7 +2,7 @@
 
 use super::super::index::{Endpoint, Entry, HostName};
 use super::super::object::Port;
-use super::super::parse::{Part, ServiceName};
+use super::super::parse::{Part, ServiceName, labels_are};
 use super::{Family, Source};
 use crate::plugins::random;
 use std::net::IpAddr;
@@ -15,7 +15,11 @@ impl Part<'_> {
             asked.is_empty() || has.as_bytes().eq_ignore_ascii_case(asked)
         };
         match self {
-            Part::Whole | Part::Endpoint(_) => true,
+            Part::Whole
+            | Part::Endpoint(_)
+            | Part::Imported { .. }
+            | Part::Zone { .. }
+            | Part::ZoneBranch => true,
             Part::Port {
                 port: name,
                 protocol,
@@ -28,7 +32,11 @@ impl Part<'_> {
     pub(super) fn asks_for_any(&self, ports: &[Port]) -> bool {
         match self {
             Part::Port { .. } => ports.iter().any(|port| self.asks_for(port)),
-            Part::Whole | Part::Endpoint(_) => true,
+            Part::Whole
+            | Part::Endpoint(_)
+            | Part::Imported { .. }
+            | Part::Zone { .. }
+            | Part::ZoneBranch => true,
         }
     }
 
@@ -55,6 +63,21 @@ pub(super) struct Endpoints<'e, 'n> {
     part: Part<'n>,
     /// A number that picks the first one, if all may not fit.
     start: Option<usize>,
+    /// The topology zone that they must be in.
+    zone: Option<&'n [u8]>,
+}
+
+/// A host name and a cluster, as an endpoint's host name in an index with clusters.
+fn with_cluster<'b>(host: &[u8], cluster: &[u8], buffer: &'b mut [u8; 127]) -> &'b [u8] {
+    let length = host.len() + 1 + cluster.len();
+    // Two labels have 126 octets at most.
+    let Some(joined) = buffer.get_mut(..length) else {
+        return &[];
+    };
+    joined[..host.len()].copy_from_slice(host);
+    joined[host.len()] = b'.';
+    joined[host.len() + 1..].copy_from_slice(cluster);
+    joined
 }
 
 /// Octets of an address record whose owner is a pointer: the least that an endpoint takes.
@@ -68,17 +91,44 @@ impl Source<'_> {
         asked: &ServiceName<'n>,
     ) -> Endpoints<'e, 'n> {
         let named = match asked.part {
-            _ if self.answers.noendpoints => Some(0..0),
-            Part::Endpoint(host) => Some(entry.hosts(b"", host)),
-            Part::Whole | Part::Port { .. } => None,
+            _ if self.answers.noendpoints && !self.dialect.clusters => Some(0..0),
+            Part::Endpoint(host) => Some(entry.hosts(host)),
+            Part::Imported { host, cluster } => {
+                Some(entry.hosts(with_cluster(host, cluster, &mut [0; 127])))
+            }
+            Part::Whole | Part::Port { .. } | Part::Zone { .. } => None,
+            Part::ZoneBranch => Some(0..0),
         };
         let count = entry.endpoints.len();
         let all_fit = count * SHORTEST_RECORD <= self.limit;
-        Endpoints {
+        let mut endpoints = Endpoints {
             entry,
             named,
             part: asked.part,
             start: (!all_fit).then(|| random::with(|random| random.below(count))),
+            zone: None,
+        };
+        if let Part::Zone { zone, prefer } = asked.part {
+            endpoints.zone = Some(zone);
+            if prefer && endpoints.is_empty() {
+                endpoints.zone = None;
+            }
+        }
+        endpoints
+    }
+
+    /// Whether a name of which a service has no endpoints lies on the way to names of others: an
+    /// empty non-terminal (RFC 8020).
+    pub(super) fn leads_to_endpoints(&self, entry: &Entry, asked: &ServiceName<'_>) -> bool {
+        match asked.part {
+            Part::Zone { .. } | Part::ZoneBranch => !entry.endpoints.is_empty(),
+            Part::Endpoint(cluster) if self.dialect.clusters => {
+                let is_of = |of: &str| of.as_bytes() == cluster;
+                entry.slices.iter().any(|slice| {
+                    slice.endpoints() > 0 && slice.cluster.as_deref().is_some_and(is_of)
+                })
+            }
+            _ => false,
         }
     }
 }
@@ -87,6 +137,11 @@ impl<'e> Endpoints<'e, '_> {
     pub(super) fn is_empty(&self) -> bool {
         match &self.named {
             Some(range) => !range.clone().any(|at| self.has(self.named_at(at))),
+            None if self.zone.is_some() => !self
+                .entry
+                .endpoints
+                .iter()
+                .any(|endpoint| self.has(endpoint)),
             None => !self
                 .entry
                 .slices
@@ -132,6 +187,13 @@ impl<'e> Endpoints<'e, '_> {
                     .map(|endpoint| asked(self.entry.ports(endpoint)))
                     .sum()
             }
+            None if self.zone.is_some() => {
+                let all = self.entry.endpoints.iter();
+                let in_zone = all.filter(|endpoint| is_in_zone(self.zone, endpoint));
+                in_zone
+                    .map(|endpoint| asked(self.entry.ports(endpoint)))
+                    .sum()
+            }
             None => {
                 let slices = self.entry.slices.iter();
                 slices
@@ -154,6 +216,7 @@ impl<'e> Endpoints<'e, '_> {
             Host {
                 entry: self.entry,
                 part: self.part,
+                zone: self.zone,
                 range: first..last.unwrap_or(end),
             }
         })
@@ -164,8 +227,13 @@ impl<'e> Endpoints<'e, '_> {
     }
 
     fn has(&self, endpoint: &Endpoint) -> bool {
-        self.part.asks_for_any(self.entry.ports(endpoint))
+        is_in_zone(self.zone, endpoint) && self.part.asks_for_any(self.entry.ports(endpoint))
     }
+}
+
+/// Whether an endpoint is in a topology zone, if one is asked for.
+fn is_in_zone(zone: Option<&[u8]>, endpoint: &Endpoint) -> bool {
+    zone.is_none_or(|zone| endpoint.zone().is_some_and(|of| labels_are(zone, of)))
 }
 
 /// The range from some place in it on, and then its beginning.
@@ -179,6 +247,7 @@ fn turned(range: Range<usize>, start: Option<usize>) -> impl Iterator<Item = usi
 pub(super) struct Host<'n, 'e> {
     entry: &'e Entry,
     part: Part<'n>,
+    zone: Option<&'n [u8]>,
     /// In the order of host names.
     range: Range<usize>,
 }
@@ -193,7 +262,11 @@ impl<'e> Host<'_, 'e> {
         let start = self.range.start;
         for at in self.range.clone() {
             // Endpoints of one slice have the same ports.
-            if at > start && self.get(at).slice == self.get(at - 1).slice {
+            let same = |before| {
+                let before = self.get(before);
+                before.slice == self.get(at).slice && is_in_zone(self.zone, before)
+            };
+            if at > start && same(at - 1) {
                 continue;
             }
             for (nth, number) in self.numbers(at).enumerate() {
@@ -227,8 +300,10 @@ impl<'e> Host<'_, 'e> {
     }
 
     fn numbers(&self, at: usize) -> impl Iterator<Item = u16> + '_ {
-        let ports = self.entry.ports(self.get(at)).iter();
+        let endpoint = self.get(at);
+        let ports = self.entry.ports(endpoint).iter();
         let asked = ports.filter(|port| self.part.asks_for(port));
-        asked.map(|port| port.port).filter(|&port| port != 0)
+        let numbers = asked.map(|port| port.port);
+        numbers.filter(move |&port| port != 0 && is_in_zone(self.zone, endpoint))
     }
 }

@@ -9,7 +9,7 @@ mod service;
 
 use super::config::{Answers, Pods};
 use super::index::{Entry, Index};
-use super::parse::{Subject, pod_address};
+use super::parse::{Dialect, Subject, pod_address};
 use crate::dns::reply::Rdata;
 use crate::dns::{Name, Owner, RecordType, Reply, Section, Zone};
 use std::net::IpAddr;
@@ -31,10 +31,15 @@ pub(super) enum Found {
 
 /// What answers are made from.
 pub(super) struct Source<'s> {
-    pub index: &'s Index,
+    /// The cluster: namespaces, pods, addresses.
+    pub cluster: &'s Index,
+    /// Where the services of the zone are: in the cluster, or among the imported ones.
+    pub services: &'s Index,
     pub answers: &'s Answers,
     /// The largest reply that the client takes, in octets: more need not be written.
     pub limit: usize,
+    /// What names the zone has.
+    pub dialect: Dialect,
 }
 
 /// The family of addresses that a type asks for.
@@ -82,7 +87,7 @@ impl Source<'_> {
         if zone.is_reverse() {
             return self.reverse(name, qtype, reply);
         }
-        let subject = Subject::read(name, labels);
+        let subject = Subject::read_as(name, labels, self.dialect);
         match qtype {
             RecordType::SRV => {
                 let zone_at = name.label_count() - labels;
@@ -119,11 +124,11 @@ impl Source<'_> {
     pub(super) fn exposes(&self, namespace: &[u8]) -> bool {
         let listed = &self.answers.namespaces;
         let listed = listed.is_empty() || listed.iter().any(|name| name.as_bytes() == namespace);
-        listed && (!self.answers.labelled_namespaces || self.index.has_namespace(namespace))
+        listed && (!self.answers.labelled_namespaces || self.cluster.has_namespace(namespace))
     }
 
     fn namespace_exists(&self, namespace: &[u8]) -> bool {
-        self.exposes(namespace) && self.index.has_namespace(namespace)
+        self.exposes(namespace) && self.cluster.has_namespace(namespace)
     }
 
     /// Whether there are names of pods in this namespace.
@@ -137,7 +142,7 @@ impl Source<'_> {
             return None;
         }
         let ip = pod_address(label)?;
-        (self.answers.pods == Pods::Insecure || self.index.has_pod(namespace, ip)).then_some(ip)
+        (self.answers.pods == Pods::Insecure || self.cluster.has_pod(namespace, ip)).then_some(ip)
     }
 
     fn push_address(

@@ -13,7 +13,7 @@ impl Source<'_> {
         };
         // A service's own address has one name, whatever endpoints share it.
         let mut found = Found::Nothing;
-        self.index.by_address(ip, |entry| {
+        self.cluster.by_address(ip, |entry| {
             let seen = found == Found::Answered;
             if !seen && entry.has_cluster_ip(ip) && self.lists(entry) {
                 self.push_pointer(None, entry, reply);
@@ -23,7 +23,7 @@ impl Source<'_> {
         if found == Found::Answered || self.answers.noendpoints {
             return found;
         }
-        self.index.by_address(ip, |entry| {
+        self.cluster.by_address(ip, |entry| {
             if !self.lists(entry) {
                 return;
             }

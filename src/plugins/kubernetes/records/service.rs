@@ -2,7 +2,9 @@
 
 use super::super::index::Entry;
 use super::super::parse::{Part, ServiceName, Subject};
+use super::endpoints::Host;
 use super::{Family, Found, Source, write_host, write_service};
+use crate::dns::name::MAX_NAME;
 use crate::dns::reply::Rdata;
 use crate::dns::{Class, Owner, RecordType, Reply, Section, Zone};
 
@@ -27,12 +29,18 @@ impl Source<'_> {
         if self.answers.ignore_empty_service && !service.headless && entry.endpoints.is_empty() {
             return Matching::Nothing;
         }
-        if service.headless || matches!(asked.part, Part::Endpoint(_)) {
+        let zonal = matches!(asked.part, Part::Zone { .. } | Part::ZoneBranch);
+        if zonal && !service.headless {
+            return Matching::Nothing;
+        }
+        let of_endpoint = matches!(asked.part, Part::Endpoint(_) | Part::Imported { .. });
+        if service.headless || of_endpoint {
             if !self.endpoints(entry, asked).is_empty() {
                 return Matching::Endpoints;
             }
             let mut slices = entry.slices.iter();
-            let on_the_way = asked.part.leads_to_any(&service.ports)
+            let on_the_way = self.leads_to_endpoints(entry, asked)
+                || asked.part.leads_to_any(&service.ports)
                 || slices.any(|slice| asked.part.leads_to_any(&slice.ports));
             return if on_the_way {
                 Matching::Nodata
@@ -40,7 +48,9 @@ impl Source<'_> {
                 Matching::Nothing
             };
         }
-        if asked.part.asks_for_any(&service.ports) {
+        // An import without ports has no name: none is made up for it as for services (KX-2a).
+        let nameless = self.dialect.clusters && service.ports.is_empty();
+        if asked.part.asks_for_any(&service.ports) && !nameless {
             Matching::Service
         } else {
             Matching::Nothing
@@ -58,7 +68,7 @@ impl Source<'_> {
         match subject {
             Subject::Service(asked) => {
                 let found = self.entry(asked, |entry| {
-                    self.srv_of_entry(entry, asked, zone_at, reply)
+                    self.srv_of_entry(entry, asked, zone, zone_at, reply)
                 });
                 found.unwrap_or(Found::Nothing)
             }
@@ -84,6 +94,7 @@ impl Source<'_> {
         &self,
         entry: &Entry,
         asked: &ServiceName<'_>,
+        zone: &Zone,
         zone_at: usize,
         reply: &mut Reply,
     ) -> Found {
@@ -121,7 +132,7 @@ impl Source<'_> {
                 }
                 Found::Answered
             }
-            Matching::Endpoints => self.srv_of_endpoints(entry, asked, zone_at, reply),
+            Matching::Endpoints => self.srv_of_endpoints(entry, asked, zone, zone_at, reply),
             Matching::Nodata => Found::Nodata,
             Matching::Nothing => Found::Nothing,
         }
@@ -131,14 +142,19 @@ impl Source<'_> {
         &self,
         entry: &Entry,
         asked: &ServiceName<'_>,
+        zone: &Zone,
         zone_at: usize,
         reply: &mut Reply,
     ) -> Found {
         let endpoints = self.endpoints(entry, asked);
         let weight = weight(endpoints.count());
+        // What with the labels behind it is too long for a name has none.
+        let key = &entry.key;
+        let behind = key.name.len() + key.namespace.len() + 6 + zone.wire().len();
+        let is_name = |host: &Host<'_, '_>| host.name().len() + 1 + behind <= MAX_NAME;
         // What follows the host name in every target stands here first.
         let mut tail = None;
-        for host in endpoints.by_host() {
+        for host in endpoints.by_host().filter(is_name) {
             if reply.len() > self.limit {
                 break;
             }
@@ -159,7 +175,7 @@ impl Source<'_> {
         };
         let answers_end = reply.message().len();
         let mut next = reply.records_offset();
-        for host in endpoints.by_host() {
+        for host in endpoints.by_host().filter(is_name) {
             if reply.len() > self.limit {
                 break;
             }
@@ -174,7 +190,7 @@ impl Source<'_> {
             if next > answers_end {
                 break;
             }
-            let mut name = [0; 66];
+            let mut name = [0; LONGEST_OWNER];
             let owner = owner_at(target, &host.name(), tail, &mut name);
             for ip in host.addresses() {
                 self.push_address(Section::Additional, owner, ip, reply);
@@ -208,15 +224,23 @@ impl Source<'_> {
 /// Where in an SRV record whose owner is a pointer the target starts.
 const SRV_TARGET: usize = 18;
 
+/// A host name, a cluster, and a pointer.
+const LONGEST_OWNER: usize = 64 + 64 + 2;
+
 /// The owner `HOST.TAIL`: a pointer to where it stands, or, where that is too far for a pointer,
 /// `host` and a pointer to `tail`.
-fn owner_at<'n>(at: usize, host: &str, tail: usize, name: &'n mut [u8; 66]) -> Owner<'n> {
+fn owner_at<'n>(
+    at: usize,
+    host: &str,
+    tail: usize,
+    name: &'n mut [u8; LONGEST_OWNER],
+) -> Owner<'n> {
     if at < 0x4000 {
         return Owner::At(at);
     }
     let mut len = 0;
     for label in host.split('.') {
-        // Fits: a host name has at most 63 octets.
+        // Fits: a host name has at most 63 octets, and so has a cluster.
         name[len] = label.len() as u8;
         name[len + 1..=len + label.len()].copy_from_slice(label.as_bytes());
         len += label.len() + 1;

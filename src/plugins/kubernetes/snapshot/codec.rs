@@ -84,7 +84,11 @@ pub(super) fn decode(kind: Kind, record: &[u8]) -> Option<(Key, Object)> {
                 [ip] => Some(*ip),
                 _ => return None,
             };
-            Object::Pod(Pod { ip, deleted })
+            Object::Pod(Pod {
+                ip,
+                deleted,
+                ..Pod::default()
+            })
         }
     };
     rest.0.is_empty().then_some((key, object))

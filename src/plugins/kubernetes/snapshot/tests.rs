@@ -92,6 +92,7 @@ fn few() -> Vec<(Key, Object)> {
     let pod = Pod {
         ip: Some("10.244.1.2".parse().unwrap()),
         deleted: false,
+        ..Pod::default()
     };
     vec![
         (key("", "default"), Object::Namespace),
@@ -159,7 +160,13 @@ fn object() -> impl Strategy<Value = Object> {
         })
     });
     let pod = (prop::option::of(any::<IpAddr>()), any::<bool>());
-    let pod = pod.prop_map(|(ip, deleted)| Object::Pod(Pod { ip, deleted }));
+    let pod = pod.prop_map(|(ip, deleted)| {
+        Object::Pod(Pod {
+            ip,
+            deleted,
+            ..Pod::default()
+        })
+    });
     prop_oneof![Just(Object::Namespace), service, slice, pod]
 }
 
@@ -643,7 +650,14 @@ fn an_object_takes_as_much_as_the_documents_say() {
     let pod = size(&|at| {
         let (ip, deleted) = (Some(ip(at)), false);
         let name = format!("10-244-{}-{}", at >> 8, at & 0xff);
-        (key("production", &name), Object::Pod(Pod { ip, deleted }))
+        (
+            key("production", &name),
+            Object::Pod(Pod {
+                ip,
+                deleted,
+                ..Pod::default()
+            }),
+        )
     });
     let service = size(&|at| {
         let name = format!("checkout-service-{at}");

@@ -7,9 +7,11 @@
 mod client;
 pub mod decode;
 mod manifests;
+mod resource;
 pub mod selector;
 mod watch;
 
+pub use resource::Resource;
 pub use watch::Timing;
 
 use super::object::{Kind, Sink};
@@ -29,6 +31,10 @@ pub struct Settings {
     pub endpoints: bool,
     /// Whether pods are watched (`pods verified`).
     pub pods: bool,
+    /// Whether the labels of pods are handed over.
+    pub pod_labels: bool,
+    /// Whether imported services are watched (`multicluster`).
+    pub imports: bool,
     /// `labels`: services, endpoint slices and pods without these labels do not exist.
     pub labels: Selector,
     /// `namespace_labels`: namespaces without these labels do not exist.
@@ -81,11 +87,38 @@ impl Settings {
         kinds
     }
 
-    /// The label selector for objects of `kind`.
-    pub const fn selector(&self, kind: Kind) -> &Selector {
-        match kind {
-            Kind::Namespace => &self.namespace_labels,
-            _ => &self.labels,
+    /// The kinds that the source drives in the sink of imports.
+    pub fn import_kinds(&self) -> Vec<Kind> {
+        if self.imports {
+            vec![Kind::Service, Kind::EndpointSlice]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// What the source lists and watches.
+    pub fn resources(&self) -> Vec<Resource> {
+        let mut resources: Vec<Resource> = self.kinds().into_iter().map(Resource::from).collect();
+        for resource in &mut resources {
+            if *resource == Resource::Pod && self.pod_labels {
+                *resource = Resource::LabelledPod;
+            }
+        }
+        if self.imports {
+            resources.extend([Resource::ServiceImport, Resource::ImportedSlice]);
+        }
+        resources
+    }
+
+    /// The label selector for objects of `resource`. (Imports are selected like namespaces: what
+    /// CoreDNS does, spec 4.2.)
+    pub fn selector(&self, resource: Resource) -> Selector {
+        match resource {
+            Resource::Namespace | Resource::ServiceImport => self.namespace_labels.clone(),
+            Resource::ImportedSlice => self.labels.and_present(decode::IMPORT_LABEL),
+            Resource::Service | Resource::EndpointSlice | Resource::Pod | Resource::LabelledPod => {
+                self.labels.clone()
+            }
         }
     }
 }
@@ -141,39 +174,62 @@ impl Running {
     }
 }
 
-/// Starts the source on `runtime`. Every kind of [`Settings::kinds`] is driven by one task.
+/// The sinks of a source.
+#[derive(Clone)]
+pub struct Sinks {
+    /// Of the cluster's own objects.
+    pub cluster: Arc<dyn Sink>,
+    /// Of imported services and their slices, if [`Settings::imports`] says that there are any.
+    pub imports: Option<Arc<dyn Sink>>,
+}
+
+impl From<Arc<dyn Sink>> for Sinks {
+    fn from(cluster: Arc<dyn Sink>) -> Self {
+        Self {
+            cluster,
+            imports: None,
+        }
+    }
+}
+
+impl Sinks {
+    /// Where the objects of `resource` go; `None` if nobody takes them.
+    fn of(&self, resource: Resource) -> Option<&Arc<dyn Sink>> {
+        if resource.is_imported() {
+            self.imports.as_ref()
+        } else {
+            Some(&self.cluster)
+        }
+    }
+}
+
+/// Starts the source on `runtime`. Every resource of [`Settings::resources`] is driven by one task.
 ///
 /// # Errors
 /// If credentials, certificates or manifests are missing or wrong. That the API server cannot be
 /// reached is no error: the source tries until it can.
 pub fn start(
     settings: &Settings,
-    sink: Arc<dyn Sink>,
+    sinks: impl Into<Sinks>,
     runtime: &Handle,
     metrics: &Registry,
 ) -> Result<Running, SetupError> {
     let mut tasks = JoinSet::new();
+    let sinks = sinks.into();
     if let Origin::Manifests(paths) = &settings.origin {
-        let manifests = manifests::Manifests::new(paths, settings.clone(), sink, metrics)?;
+        let manifests = manifests::Manifests::new(paths, settings.clone(), sinks, metrics)?;
         tasks.spawn_on(manifests.run(), runtime);
         return Ok(Running { tasks });
     }
     let api = Arc::new(client::Api::new(&settings.origin, runtime, metrics)?);
-    for kind in settings.kinds() {
-        let watcher = watch::Watcher::new(kind, settings, &api, &sink, metrics);
+    for resource in settings.resources() {
+        let Some(sink) = sinks.of(resource) else {
+            continue;
+        };
+        let watcher = watch::Watcher::new(resource, settings, &api, sink, metrics);
         tasks.spawn_on(watcher.run(), runtime);
     }
     Ok(Running { tasks })
-}
-
-/// A kind as metrics and URLs name it.
-const fn resource(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Namespace => "namespaces",
-        Kind::Service => "services",
-        Kind::EndpointSlice => "endpointslices",
-        Kind::Pod => "pods",
-    }
 }
 
 /// Says that an object is left out, and counts it.
@@ -181,11 +237,11 @@ const fn resource(kind: Kind) -> &'static str {
 struct Quarantine(crate::metrics::Counter);
 
 impl Quarantine {
-    fn new(kind: Kind, metrics: &Registry) -> Self {
+    fn new(resource: Resource, metrics: &Registry) -> Self {
         Self(metrics.counter(
             "portolan_kubernetes_quarantined_objects_total",
             "Objects left out because they could not be read.",
-            vec![("kind", format!("{kind:?}"))],
+            vec![("kind", resource.object().to_owned())],
         ))
     }
 
@@ -194,12 +250,12 @@ impl Quarantine {
         self.0.inc();
     }
 
-    fn object(&self, kind: Kind, key: &super::object::Key, error: &decode::Error) {
+    fn object(&self, resource: Resource, key: &super::object::Key, error: &decode::Error) {
         self.0.inc();
         tracing::warn!(
             target: "plugin/kubernetes",
-            "{kind:?} {}/{} is left out: {error}",
-            key.namespace, key.name
+            "{} {}/{} is left out: {error}",
+            resource.object(), key.namespace, key.name
         );
     }
 }

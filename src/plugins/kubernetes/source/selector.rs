@@ -53,6 +53,18 @@ impl Selector {
         })
     }
 
+    /// This one, where besides the label `key` must be there.
+    pub fn and_present(&self, key: &str) -> Self {
+        let mut more = self.clone();
+        let comma = if more.text.is_empty() { "" } else { "," };
+        more.text = format!("{}{comma}{key}", more.text);
+        more.requirements.push(Requirement {
+            key: key.to_owned(),
+            is: Condition::Present,
+        });
+        more
+    }
+
     /// As it was read.
     pub fn text(&self) -> &str {
         &self.text
@@ -190,6 +202,14 @@ mod tests {
             let selector = Selector::parse(text).unwrap();
             assert_eq!(selector.matches(of), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn with_one_label_more() {
+        let read = |text: &str| Selector::parse(text).unwrap();
+        let (one, two) = (Selector::default(), read("a in (b, c)"));
+        assert_eq!(one.and_present("x/y"), read("x/y"));
+        assert_eq!(two.and_present("x/y"), read("a in (b, c),x/y"));
     }
 
     #[test]

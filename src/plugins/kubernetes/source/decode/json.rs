@@ -3,22 +3,26 @@
 //! Strings borrow from the input where they have no escapes. Every field may be missing or null.
 
 use super::rules::{EndpointParts, ServiceParts, pod, port, slice};
-use super::{Error, Event, Item, Meta, Page, Status, item};
-use crate::plugins::kubernetes::object::{Kind, Object, Port};
+use super::{Error, Event, Item, Meta, Page, Resource, Status, item};
+use crate::plugins::kubernetes::object::{Labels, Object, Port};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-pub(super) fn list(kind: Kind, body: &[u8], each: &mut dyn FnMut(Item<'_>)) -> Result<Page, Error> {
+pub(super) fn list(
+    of: Resource,
+    body: &[u8],
+    each: &mut dyn FnMut(Item<'_>),
+) -> Result<Page, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let page = deserializer.deserialize_map(List { kind, each })?;
+    let page = deserializer.deserialize_map(List { of, each })?;
     deserializer.end()?;
     Ok(page)
 }
 
-pub(super) fn event(kind: Kind, line: &[u8]) -> Result<Event<'_>, Error> {
+pub(super) fn event(of: Resource, line: &[u8]) -> Result<Event<'_>, Error> {
     #[derive(Deserialize)]
     struct WatchEvent<'a> {
         r#type: &'a str,
@@ -28,7 +32,7 @@ pub(super) fn event(kind: Kind, line: &[u8]) -> Result<Event<'_>, Error> {
     let event: WatchEvent<'_> = serde_json::from_slice(line)?;
     let object = event.object.get();
     match event.r#type {
-        "ADDED" | "MODIFIED" => Ok(Event::Set(decode(kind, object))),
+        "ADDED" | "MODIFIED" => Ok(Event::Set(decode(of, object))),
         "DELETED" => {
             let meta = metadata(object)?;
             Ok(Event::Deleted(meta.key(), meta.version))
@@ -61,10 +65,16 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Error> {
     })
 }
 
-fn decode(kind: Kind, object: &str) -> Item<'_> {
-    match read(kind, &mut serde_json::Deserializer::from_str(object)) {
-        Ok((meta, object)) => item(meta, Ok(object)),
-        Err(error) => item(metadata(object).unwrap_or_default(), Err(error.into())),
+fn decode(of: Resource, json: &str) -> Item<'_> {
+    match read(of, &mut serde_json::Deserializer::from_str(json)) {
+        Ok((meta, mut object)) => {
+            if let (Resource::LabelledPod, Object::Pod(pod)) = (of, &mut object) {
+                // They are not broken: the object was read.
+                pod.labels = labels(json).unwrap_or_default();
+            }
+            item(meta, Ok(object))
+        }
+        Err(error) => item(metadata(json).unwrap_or_default(), Err(error.into())),
     }
 }
 
@@ -78,30 +88,46 @@ fn metadata(object: &str) -> Result<Meta<'_>, Error> {
     Ok(any.metadata.map(Meta::from).unwrap_or_default())
 }
 
-/// Reads an object of `kind` from any deserializer.
+/// `metadata.labels`.
+fn labels(object: &str) -> Result<Labels, Error> {
+    #[derive(Deserialize)]
+    struct Labelled {
+        metadata: OfMetadata,
+    }
+    #[derive(Deserialize)]
+    struct OfMetadata {
+        #[serde(default)]
+        labels: std::collections::BTreeMap<Box<str>, Box<str>>,
+    }
+    let object: Labelled = serde_json::from_str(object)?;
+    Ok(object.metadata.labels.into_iter().collect())
+}
+
+/// Reads an object from any deserializer (a pod without its labels).
 pub(crate) fn read<'a, D: Deserializer<'a>>(
-    kind: Kind,
+    of: Resource,
     from: D,
 ) -> Result<(Meta<'a>, Object), D::Error> {
     let json = Json::deserialize(from)?;
     let meta = json.metadata.map(Meta::from).unwrap_or_default();
-    let object = match kind {
-        Kind::Namespace => Object::Namespace,
-        Kind::Service => {
+    let object = match of {
+        Resource::Namespace => Object::Namespace,
+        Resource::ServiceImport => import(&json.spec.unwrap_or_default()),
+        Resource::Service => {
             let (spec, status) = (
                 json.spec.unwrap_or_default(),
                 json.status.unwrap_or_default(),
             );
             service(&spec, &status)
         }
-        Kind::EndpointSlice => {
+        Resource::EndpointSlice | Resource::ImportedSlice => {
             let mut endpoints = Vec::new();
             for endpoint in json.endpoints.iter().flatten() {
                 endpoint.parts().append(&mut endpoints);
             }
-            slice(&meta, endpoints, ports(&json.ports))
+            slice(of, &meta, endpoints, ports(&json.ports))
         }
-        Kind::Pod => {
+        Resource::Pod | Resource::LabelledPod => {
             let status = json.status.unwrap_or_default();
             pod(&meta, text(&status.pod_ip))
         }
@@ -140,7 +166,7 @@ fn cow<'a>(field: Option<Text<'a>>) -> Cow<'a, str> {
     field.unwrap_or_default().0
 }
 
-/// The fields of all four kinds; no two kinds use one name for different things.
+/// The fields of all resources; no two use one name for different things.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 struct Json<'a> {
@@ -158,15 +184,19 @@ struct Metadata<'a> {
     namespace: Option<Text<'a>>,
     resource_version: Option<Text<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
-    labels: Option<Labels<'a>>,
+    labels: Option<KnownLabels<'a>>,
     annotations: Option<Annotations<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
-struct Labels<'a> {
+struct KnownLabels<'a> {
     #[serde(rename = "kubernetes.io/service-name")]
     service: Option<Text<'a>>,
+    #[serde(rename = "multicluster.kubernetes.io/service-name")]
+    imported: Option<Text<'a>>,
+    #[serde(rename = "multicluster.kubernetes.io/source-cluster")]
+    cluster: Option<Text<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -181,13 +211,16 @@ struct Annotations<'a> {
 impl<'a> From<Metadata<'a>> for Meta<'a> {
     fn from(json: Metadata<'a>) -> Self {
         let annotations = json.annotations.unwrap_or_default();
+        let labels = json.labels.unwrap_or_default();
         Self {
             name: cow(json.name),
             namespace: cow(json.namespace),
             version: cow(json.resource_version),
             deleted: json.deletion_timestamp.is_some(),
             initial_end: text(&annotations.initial_end) == "true",
-            service: cow(json.labels.unwrap_or_default().service),
+            service: cow(labels.service),
+            imported: cow(labels.imported),
+            cluster: cow(labels.cluster),
             triggered: cow(annotations.triggered),
         }
     }
@@ -203,6 +236,7 @@ struct Spec<'a> {
     #[serde(rename = "externalIPs")]
     external_ips: Option<Vec<Text<'a>>>,
     external_name: Option<Text<'a>>,
+    ips: Option<Vec<Text<'a>>>,
     r#type: Option<Text<'a>>,
     ports: Option<Vec<JsonPort<'a>>>,
 }
@@ -277,6 +311,17 @@ fn ports(json: &Option<Vec<JsonPort<'_>>>) -> Vec<Port> {
         .collect()
 }
 
+fn import(spec: &Spec<'_>) -> Object {
+    let ips = spec.ips.iter().flatten();
+    let parts = ServiceParts {
+        imported_ips: ips.map(|ip| &*ip.0).collect(),
+        r#type: text(&spec.r#type),
+        ports: ports(&spec.ports),
+        ..ServiceParts::default()
+    };
+    parts.finish_import()
+}
+
 fn service(spec: &Spec<'_>, status: &StatusOf<'_>) -> Object {
     let cluster_ips = spec.cluster_ips.iter().flatten();
     let external_ips = spec.external_ips.iter().flatten();
@@ -298,7 +343,7 @@ fn service(spec: &Spec<'_>, status: &StatusOf<'_>) -> Object {
 
 /// A list, whose items are handed out one by one.
 struct List<'f> {
-    kind: Kind,
+    of: Resource,
     each: &'f mut dyn FnMut(Item<'_>),
 }
 
@@ -326,7 +371,7 @@ impl<'de> Visitor<'de> for List<'_> {
                     page.next = text(&meta.r#continue).into();
                 }
                 "items" => map.next_value_seed(Items {
-                    kind: self.kind,
+                    of: self.of,
                     each: &mut *self.each,
                 })?,
                 _ => {
@@ -339,7 +384,7 @@ impl<'de> Visitor<'de> for List<'_> {
 }
 
 struct Items<'f> {
-    kind: Kind,
+    of: Resource,
     each: &'f mut dyn FnMut(Item<'_>),
 }
 
@@ -363,7 +408,7 @@ impl<'de> Visitor<'de> for Items<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         while let Some(object) = items.next_element::<&RawValue>()? {
-            (self.each)(decode(self.kind, object.get()));
+            (self.each)(decode(self.of, object.get()));
         }
         Ok(())
     }

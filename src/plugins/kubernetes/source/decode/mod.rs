@@ -16,9 +16,10 @@ mod wire;
 mod tests;
 
 pub use frames::Frames;
-pub(crate) use rules::{SERVICE_LABEL, address, lower, some};
+pub(crate) use rules::{IMPORT_LABEL, SERVICE_LABEL, address, lower, some};
 
-use crate::plugins::kubernetes::object::{Key, Kind, Object};
+use super::Resource;
+use crate::plugins::kubernetes::object::{Key, Object};
 use std::borrow::Cow;
 
 /// The two formats that are asked for.
@@ -71,6 +72,9 @@ pub enum Error {
     /// An object without `metadata.name`.
     #[error("no metadata.name")]
     NoName,
+    /// A custom resource in protobuf, which the API does not have.
+    #[error("a custom resource in protobuf")]
+    Custom,
     /// A watch event of a type that the API does not have.
     #[error("unknown type of event {0:?}")]
     EventType(String),
@@ -138,6 +142,10 @@ pub(crate) struct Meta<'a> {
     pub(crate) initial_end: bool,
     /// The label `kubernetes.io/service-name`.
     pub(crate) service: Cow<'a, str>,
+    /// The label `multicluster.kubernetes.io/service-name`.
+    pub(crate) imported: Cow<'a, str>,
+    /// The label `multicluster.kubernetes.io/source-cluster`.
+    pub(crate) cluster: Cow<'a, str>,
     /// The annotation `endpoints.kubernetes.io/last-change-trigger-time`.
     pub(crate) triggered: Cow<'a, str>,
 }
@@ -151,19 +159,19 @@ impl Meta<'_> {
     }
 }
 
-/// Decodes a page of a list of `kind`, item by item.
+/// Decodes a page of a list of a resource, item by item.
 ///
 /// # Errors
 /// If the page itself is broken; `each` may have been called by then.
 pub fn list(
     format: Format,
-    kind: Kind,
+    of: impl Into<Resource>,
     body: &[u8],
     each: &mut dyn FnMut(Item<'_>),
 ) -> Result<Page, Error> {
     match format {
-        Format::Json => json::list(kind, body, each),
-        Format::Protobuf => protobuf::list(kind, body, each),
+        Format::Json => json::list(of.into(), body, each),
+        Format::Protobuf => protobuf::list(of.into(), body, each),
     }
 }
 
@@ -171,10 +179,10 @@ pub fn list(
 ///
 /// # Errors
 /// If the event itself is broken.
-pub fn event(format: Format, kind: Kind, frame: &[u8]) -> Result<Event<'_>, Error> {
+pub fn event(format: Format, of: impl Into<Resource>, frame: &[u8]) -> Result<Event<'_>, Error> {
     match format {
-        Format::Json => json::event(kind, frame),
-        Format::Protobuf => protobuf::event(kind, frame),
+        Format::Json => json::event(of.into(), frame),
+        Format::Protobuf => protobuf::event(of.into(), frame),
     }
 }
 

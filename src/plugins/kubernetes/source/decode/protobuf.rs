@@ -5,28 +5,33 @@
 //! numbers are those of the API's published `generated.proto` files.
 
 use super::rules::{
-    EndpointParts, INITIAL_EVENTS_END, SERVICE_LABEL, ServiceParts, TRIGGER_TIME, pod, port, slice,
+    CLUSTER_LABEL, EndpointParts, IMPORT_LABEL, INITIAL_EVENTS_END, SERVICE_LABEL, ServiceParts,
+    TRIGGER_TIME, pod, port, slice,
 };
 use super::wire::{Field, Fields};
-use super::{Error, Event, Item, Meta, Page, Status, item};
-use crate::plugins::kubernetes::object::{Kind, Object, Port};
+use super::{Error, Event, Item, Meta, Page, Resource, Status, item};
+use crate::plugins::kubernetes::object::{Object, Port};
 
 const MAGIC: &[u8] = b"k8s\0";
 
-pub(super) fn list(kind: Kind, body: &[u8], each: &mut dyn FnMut(Item<'_>)) -> Result<Page, Error> {
+pub(super) fn list(
+    of: Resource,
+    body: &[u8],
+    each: &mut dyn FnMut(Item<'_>),
+) -> Result<Page, Error> {
     let mut page = Page::default();
     let mut fields = Fields::new(unwrap(body)?);
     while let Some(field) = fields.next()? {
         match field.number {
             1 => list_meta(field, &mut page)?,
-            2 => each(decode(kind, field.bytes()?)),
+            2 => each(decode(of, field.bytes()?)),
             _ => {}
         }
     }
     Ok(page)
 }
 
-pub(super) fn event(kind: Kind, frame: &[u8]) -> Result<Event<'_>, Error> {
+pub(super) fn event(of: Resource, frame: &[u8]) -> Result<Event<'_>, Error> {
     let frame = unwrap(frame).unwrap_or(frame);
     let (mut name, mut object) = ("", &[][..]);
     let mut fields = Fields::new(frame);
@@ -42,7 +47,7 @@ pub(super) fn event(kind: Kind, frame: &[u8]) -> Result<Event<'_>, Error> {
     }
     let object = unwrap(object)?;
     match name {
-        "ADDED" | "MODIFIED" => Ok(Event::Set(decode(kind, object))),
+        "ADDED" | "MODIFIED" => Ok(Event::Set(decode(of, object))),
         "DELETED" => {
             let meta = metadata(object)?;
             Ok(Event::Deleted(meta.key(), meta.version))
@@ -101,16 +106,18 @@ fn list_meta(field: Field<'_>, page: &mut Page) -> Result<(), Error> {
 }
 
 /// An object of any kind: its metadata are field 1, spec and status fields 2 and 3.
-fn decode(kind: Kind, message: &[u8]) -> Item<'_> {
+fn decode(of: Resource, message: &[u8]) -> Item<'_> {
     let meta = match metadata(message) {
         Ok(meta) => meta,
         Err(error) => return item(Meta::default(), Err(error)),
     };
-    let object = match kind {
-        Kind::Namespace => Ok(Object::Namespace),
-        Kind::Service => service(message),
-        Kind::EndpointSlice => endpoint_slice(&meta, message),
-        Kind::Pod => pod_address(message).map(|ip| pod(&meta, ip)),
+    let object = match of {
+        Resource::Namespace => Ok(Object::Namespace),
+        Resource::Service => service(message),
+        Resource::ServiceImport => Err(Error::Custom),
+        Resource::EndpointSlice | Resource::ImportedSlice => endpoint_slice(of, &meta, message),
+        Resource::Pod => pod_address(message).map(|ip| pod(&meta, ip)),
+        Resource::LabelledPod => labelled_pod(&meta, message),
     };
     item(meta, object)
 }
@@ -124,11 +131,12 @@ fn metadata(message: &[u8]) -> Result<Meta<'_>, Error> {
             3 => meta.namespace = field.cow()?,
             6 => meta.version = field.cow()?,
             9 => meta.deleted = true,
-            11 => {
-                if let (SERVICE_LABEL, value) = entry(field)? {
-                    meta.service = value.into();
-                }
-            }
+            11 => match entry(field)? {
+                (SERVICE_LABEL, value) => meta.service = value.into(),
+                (IMPORT_LABEL, value) => meta.imported = value.into(),
+                (CLUSTER_LABEL, value) => meta.cluster = value.into(),
+                _ => {}
+            },
             12 => match entry(field)? {
                 (TRIGGER_TIME, value) => meta.triggered = value.into(),
                 (INITIAL_EVENTS_END, value) => meta.initial_end = value == "true",
@@ -194,7 +202,7 @@ fn a_port(field: Field<'_>) -> Result<Port, Error> {
     Ok(port(name, protocol, number))
 }
 
-fn endpoint_slice(meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
+fn endpoint_slice(of: Resource, meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
     let (mut endpoints, mut ports) = (Vec::new(), Vec::new());
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next()? {
@@ -204,7 +212,7 @@ fn endpoint_slice(meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
             _ => {}
         }
     }
-    Ok(slice(meta, endpoints, ports))
+    Ok(slice(of, meta, endpoints, ports))
 }
 
 fn endpoint(field: Field<'_>) -> Result<EndpointParts<'_>, Error> {
@@ -239,4 +247,16 @@ fn ready(field: Field<'_>) -> Result<Option<bool>, Error> {
 fn pod_address(message: &[u8]) -> Result<&str, Error> {
     let ip = first_bytes(first_bytes(message, 3)?, 6)?;
     std::str::from_utf8(ip).map_err(|_| Error::Utf8)
+}
+
+fn labelled_pod(meta: &Meta<'_>, message: &[u8]) -> Result<Object, Error> {
+    let mut object = pod(meta, pod_address(message)?);
+    let mut fields = Fields::new(first_bytes(message, 1)?);
+    while let Some(field) = fields.next()? {
+        if let (11, Object::Pod(pod)) = (field.number, &mut object) {
+            let (name, value) = entry(field)?;
+            pod.labels.push((name.into(), value.into()));
+        }
+    }
+    Ok(object)
 }

@@ -1,12 +1,16 @@
 //! What the fields mean (KM-1 … KM-9), whatever format they came in.
 
-use super::{Meta, time};
+use super::{Meta, Resource, time};
 use crate::plugins::kubernetes::object::{Endpoint, EndpointSlice, Object, Pod, Port, Service};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 
 /// The label that ties an endpoint slice to its service.
 pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// The label that ties an endpoint slice to the service that it is imported for.
+pub(crate) const IMPORT_LABEL: &str = "multicluster.kubernetes.io/service-name";
+/// The label that says which cluster the endpoints of an import are in.
+pub(super) const CLUSTER_LABEL: &str = "multicluster.kubernetes.io/source-cluster";
 /// The annotation with the time of the change that an endpoint slice shows.
 pub(super) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The annotation of the bookmark that ends a streaming list.
@@ -51,6 +55,8 @@ pub(super) struct ServiceParts<'a> {
     pub(super) external_name: &'a str,
     pub(super) external_ips: Vec<Box<str>>,
     pub(super) ingress: Vec<Box<str>>,
+    /// `spec.ips` of an import.
+    pub(super) imported_ips: Texts<'a>,
     pub(super) ports: Vec<Port>,
 }
 
@@ -59,6 +65,18 @@ impl<'a> ServiceParts<'a> {
     pub(super) fn ingress(&mut self, ip: &str, hostname: &str) {
         let text = if ip.is_empty() { hostname } else { ip };
         self.ingress.extend(some(text));
+    }
+
+    /// As the service that an import stands for.
+    pub(super) fn finish_import(self) -> Object {
+        let headless = self.r#type == "Headless";
+        let ips = self.imported_ips.iter().filter(|_| !headless);
+        Object::Service(Service {
+            cluster_ips: ips.filter_map(|ip| address(ip)).collect(),
+            headless,
+            ports: self.ports,
+            ..Service::default()
+        })
     }
 
     pub(super) fn finish(mut self) -> Object {
@@ -117,11 +135,20 @@ impl EndpointParts<'_> {
     }
 }
 
-/// An endpoint slice.
-pub(super) fn slice(meta: &Meta<'_>, endpoints: Vec<Endpoint>, ports: Vec<Port>) -> Object {
+/// An endpoint slice, of a service or of an import: some are both.
+pub(super) fn slice(
+    of: Resource,
+    meta: &Meta<'_>,
+    endpoints: Vec<Endpoint>,
+    ports: Vec<Port>,
+) -> Object {
+    let (service, cluster) = match of {
+        Resource::ImportedSlice => (&meta.imported, some(&lower(&meta.cluster))),
+        _ => (&meta.service, None),
+    };
     Object::EndpointSlice(EndpointSlice {
-        cluster: None,
-        service: (*meta.service).into(),
+        cluster,
+        service: (**service).into(),
         endpoints,
         ports,
         triggered: time::rfc3339(&meta.triggered),
@@ -133,5 +160,6 @@ pub(super) fn pod(meta: &Meta<'_>, ip: &str) -> Object {
     Object::Pod(Pod {
         ip: address(ip),
         deleted: meta.deleted,
+        labels: Vec::new(),
     })
 }

@@ -6,11 +6,14 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::path::Path;
 
-const KINDS: [Kind; 4] = [
-    Kind::Namespace,
-    Kind::Service,
-    Kind::EndpointSlice,
-    Kind::Pod,
+const RESOURCES: [Resource; 7] = [
+    Resource::Namespace,
+    Resource::Service,
+    Resource::EndpointSlice,
+    Resource::Pod,
+    Resource::LabelledPod,
+    Resource::ServiceImport,
+    Resource::ImportedSlice,
 ];
 
 /// A captured body (see tests/data/kube/README.md).
@@ -20,7 +23,7 @@ fn sample(name: &str) -> Vec<u8> {
 }
 
 /// The items of a list, and what the page says.
-fn items(format: Format, kind: Kind, body: &[u8]) -> Result<(Page, Vec<String>), Error> {
+fn items(format: Format, kind: Resource, body: &[u8]) -> Result<(Page, Vec<String>), Error> {
     let mut items = Vec::new();
     let page = list(format, kind, body, &mut |item| {
         items.push(format!("{} {:?} {:?}", item.version, item.key, item.object));
@@ -29,7 +32,7 @@ fn items(format: Format, kind: Kind, body: &[u8]) -> Result<(Page, Vec<String>),
 }
 
 /// The events of a watch, cut into chunks of this size.
-fn events(format: Format, kind: Kind, body: &[u8], chunk: usize) -> Vec<String> {
+fn events(format: Format, kind: Resource, body: &[u8], chunk: usize) -> Vec<String> {
     let mut frames = Frames::new(format);
     let mut events = Vec::new();
     for chunk in body.chunks(chunk) {
@@ -44,10 +47,12 @@ fn events(format: Format, kind: Kind, body: &[u8], chunk: usize) -> Vec<String> 
 #[test]
 fn twins_decode_alike() {
     for (kind, name) in [
-        (Kind::Namespace, "namespaces"),
-        (Kind::Service, "services"),
-        (Kind::EndpointSlice, "endpointslices"),
-        (Kind::Pod, "pods"),
+        (Resource::Namespace, "namespaces"),
+        (Resource::Service, "services"),
+        (Resource::EndpointSlice, "endpointslices"),
+        (Resource::Pod, "pods"),
+        (Resource::LabelledPod, "pods"),
+        (Resource::ImportedSlice, "endpointslices"),
     ] {
         let json = items(Format::Json, kind, &sample(&format!("{name}-list.json"))).unwrap();
         let proto = items(Format::Protobuf, kind, &sample(&format!("{name}-list.pb"))).unwrap();
@@ -66,7 +71,7 @@ fn twins_decode_alike() {
         assert_eq!(json.iter().filter(ends).count(), 1, "{json:#?}");
         // The namespace was still terminating when the capture ended.
         let deleted = json.iter().any(|event| event.starts_with("Deleted"));
-        assert_eq!(deleted, kind != Kind::Namespace, "{json:#?}");
+        assert_eq!(deleted, kind != Resource::Namespace, "{json:#?}");
     }
 }
 
@@ -80,7 +85,7 @@ fn errors_of_a_server() {
             if format == Format::Json && !body.ends_with(b"\n") {
                 frames.push(b"\n");
             }
-            match event(format, Kind::Service, frames.take().unwrap().unwrap()).unwrap() {
+            match event(format, Resource::Service, frames.take().unwrap().unwrap()).unwrap() {
                 Event::Error(status) => status,
                 other => panic!("{other:?}"),
             }
@@ -94,7 +99,7 @@ fn errors_of_a_server() {
 }
 
 /// The object of this JSON, which is of `kind`.
-fn object(kind: Kind, mut json: serde_json::Value) -> Object {
+fn object(kind: Resource, mut json: serde_json::Value) -> Object {
     json["metadata"]["name"] = "x".into();
     let event = json!({"type": "ADDED", "object": json}).to_string();
     match super::event(Format::Json, kind, event.as_bytes()).unwrap() {
@@ -113,7 +118,7 @@ fn port(name: &str, protocol: &str, port: u16) -> Port {
 
 #[test]
 fn services() {
-    let service = |json| match object(Kind::Service, json) {
+    let service = |json| match object(Resource::Service, json) {
         Object::Service(service) => service,
         other => panic!("{other:?}"),
     };
@@ -165,7 +170,7 @@ fn services() {
 
 #[test]
 fn endpoint_slices() {
-    let slice = |json| match object(Kind::EndpointSlice, json) {
+    let slice = |json| match object(Resource::EndpointSlice, json) {
         Object::EndpointSlice(slice) => slice,
         other => panic!("{other:?}"),
     };
@@ -230,7 +235,7 @@ fn endpoint_slices() {
 
 #[test]
 fn pods() {
-    let pod = |json| match object(Kind::Pod, json) {
+    let pod = |json| match object(Resource::Pod, json) {
         Object::Pod(pod) => pod,
         other => panic!("{other:?}"),
     };
@@ -238,11 +243,142 @@ fn pods() {
         "podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}],
     }});
     let ip = Some("10.1.0.1".parse().unwrap());
-    assert_eq!(pod(primary), Pod { ip, deleted: false });
+    assert_eq!(
+        pod(primary),
+        Pod {
+            ip,
+            ..Pod::default()
+        }
+    );
     // KM-5.
     let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {}});
-    let deleted = true;
-    assert_eq!(pod(going), Pod { ip: None, deleted });
+    let gone = Pod {
+        deleted: true,
+        ..Pod::default()
+    };
+    assert_eq!(pod(going), gone);
+}
+
+#[test]
+fn labels_of_pods() {
+    let json = json!({
+        "metadata": {"labels": {"app": "web", "a/b": ""}}, "status": {"podIP": "10.1.0.1"},
+    });
+    let labels = |of| match object(of, json.clone()) {
+        Object::Pod(pod) => pod.labels,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(labels(Resource::Pod), []);
+    let all = [("a/b".into(), "".into()), ("app".into(), "web".into())];
+    assert_eq!(labels(Resource::LabelledPod), all);
+    // Both formats have them: what was captured does (twins_decode_alike), or nothing is compared.
+    let body = sample("pods-list.json");
+    let (_, items) = items(Format::Json, Resource::LabelledPod, &body).unwrap();
+    assert!(items[0].contains("labels: [(\""), "{items:?}");
+}
+
+#[test]
+fn service_imports() {
+    let import = |json| match object(Resource::ServiceImport, json) {
+        Object::Service(service) => service,
+        other => panic!("{other:?}"),
+    };
+    let ports = json!([{"name": "HTTP", "protocol": "TCP", "port": 80, "appProtocol": "h2c"}]);
+    assert_eq!(
+        import(json!({
+            "apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceImport",
+            "spec": {
+                "type": "ClusterSetIP", "ips": ["10.42.0.1", "fd00:42::1", "no address"],
+                "ports": ports, "sessionAffinity": "None",
+            },
+            "status": {"clusters": [{"cluster": "a"}]},
+        })),
+        Service {
+            cluster_ips: vec!["10.42.0.1".parse().unwrap(), "fd00:42::1".parse().unwrap()],
+            ports: vec![port("http", "tcp", 80)],
+            ..Service::default()
+        }
+    );
+    assert_eq!(
+        import(json!({"spec": {"type": "Headless", "ips": ["10.42.0.1"], "ports": ports}})),
+        Service {
+            headless: true,
+            ports: vec![port("http", "tcp", 80)],
+            ..Service::default()
+        }
+    );
+    assert_eq!(import(json!({"spec": null})), Service::default());
+    // A service has no `ips`, and an import no `clusterIP`.
+    let other = json!({"spec": {"type": "ClusterSetIP", "ips": ["10.42.0.1"]}});
+    let none = Object::Service(Service::default());
+    assert_eq!(object(Resource::Service, other), none);
+    let other = json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1"}});
+    assert_eq!(object(Resource::ServiceImport, other), none);
+}
+
+/// The API has custom resources in JSON only: an import in protobuf is refused, not guessed at.
+#[test]
+fn an_import_in_protobuf_is_an_error() {
+    let body = sample("services-list.pb");
+    let (_, items) = items(Format::Protobuf, Resource::ServiceImport, &body).unwrap();
+    assert!(!items.is_empty() && items.iter().all(|item| item.contains("Err(Custom)")));
+}
+
+#[test]
+fn slices_of_imports() {
+    let json = json!({
+        "metadata": {"labels": {
+            "kubernetes.io/service-name": "derived-7",
+            "multicluster.kubernetes.io/service-name": "web",
+            "multicluster.kubernetes.io/source-cluster": "East",
+        }},
+        "endpoints": [{"addresses": ["10.1.0.1"]}],
+    });
+    let of = |resource| match object(resource, json.clone()) {
+        Object::EndpointSlice(slice) => (slice.service, slice.cluster),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of(Resource::EndpointSlice), ("derived-7".into(), None));
+    assert_eq!(
+        of(Resource::ImportedSlice),
+        ("web".into(), Some("east".into()))
+    );
+    let slice = slice_in_protobuf(&[
+        ("multicluster.kubernetes.io/service-name", "web"),
+        ("multicluster.kubernetes.io/source-cluster", "East"),
+    ]);
+    let (_, items) = items(Format::Protobuf, Resource::ImportedSlice, &slice).unwrap();
+    let same = object(
+        Resource::ImportedSlice,
+        json!({"metadata": {"labels": {
+            "multicluster.kubernetes.io/service-name": "web",
+            "multicluster.kubernetes.io/source-cluster": "East",
+        }}}),
+    );
+    assert!(items[0].ends_with(&format!("Ok({same:?})")), "{items:?}");
+}
+
+/// A list of one slice that has these labels, and nothing else.
+fn slice_in_protobuf(labels: &[(&str, &str)]) -> Vec<u8> {
+    let field = |number: u8, content: &[u8]| {
+        let mut field = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
+        assert!(content.len() < 128);
+        field.extend(content);
+        field
+    };
+    let long = |number: u8, content: &[u8]| {
+        let (low, high) = (content.len() as u8 | 0x80, (content.len() >> 7) as u8);
+        let mut field = vec![number << 3 | 2, low, high];
+        field.extend(content);
+        field
+    };
+    let mut meta = field(1, b"x");
+    for (name, value) in labels {
+        let entry = [field(1, name.as_bytes()), field(2, value.as_bytes())].concat();
+        meta.extend(field(11, &entry));
+    }
+    let list = long(2, &long(1, &meta));
+    [&b"k8s\0"[..], &long(2, &list)].concat()
 }
 
 #[test]
@@ -260,9 +396,14 @@ fn bad_items_keep_their_names() {
     });
     let mut seen = Vec::new();
     let body = body.to_string();
-    let page = list(Format::Json, Kind::Service, body.as_bytes(), &mut |item| {
-        seen.push((item.key.name.to_string(), item.object.is_ok()));
-    });
+    let page = list(
+        Format::Json,
+        Resource::Service,
+        body.as_bytes(),
+        &mut |item| {
+            seen.push((item.key.name.to_string(), item.object.is_ok()));
+        },
+    );
     let wanted = [
         ("a", false),
         ("", false),
@@ -309,7 +450,7 @@ fn formats_by_content_type() {
 /// Decodes as everything; the results do not matter.
 fn decode_all(body: &[u8]) {
     for format in [Format::Json, Format::Protobuf] {
-        for kind in KINDS {
+        for kind in RESOURCES {
             let _ = items(format, kind, body);
             let _ = event(format, kind, body);
         }

@@ -1,10 +1,9 @@
 //! The files: finding them, reading those that changed, being told of changes.
 
-use super::super::Quarantine;
+use super::super::{Quarantine, Resource};
 use super::read::{Manifest, read};
 use crate::limits::{MANIFEST_BYTES, MANIFEST_FILES};
 use crate::metrics::Counter;
-use crate::plugins::kubernetes::object::Kind;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,7 +22,7 @@ pub(super) struct Files {
     /// What was wrong with the paths when it was last said.
     said: String,
     errors: Counter,
-    quarantine: Vec<(Kind, Quarantine)>,
+    quarantine: Vec<(Resource, Quarantine)>,
 }
 
 #[derive(Default)]
@@ -38,7 +37,7 @@ impl Files {
     pub(super) fn new(
         paths: &[PathBuf],
         errors: Counter,
-        quarantine: Vec<(Kind, Quarantine)>,
+        quarantine: Vec<(Resource, Quarantine)>,
     ) -> Self {
         Self {
             paths: paths.to_vec(),
@@ -96,13 +95,14 @@ impl Files {
         file.seen = seen;
         match read {
             Ok(read) => {
-                for (kind, error) in read.broken {
+                for (resource, error) in read.broken {
                     tracing::error!(
                         target: "plugin/kubernetes",
-                        "{}: a {kind:?} is left out: {error}",
-                        path.display()
+                        "{}: a {} is left out: {error}",
+                        path.display(),
+                        resource.object()
                     );
-                    let counter = self.quarantine.iter().find(|(of, _)| *of == kind);
+                    let counter = self.quarantine.iter().find(|(of, _)| *of == resource);
                     if let Some((_, quarantine)) = counter {
                         quarantine.count();
                     }

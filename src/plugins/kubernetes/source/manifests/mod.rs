@@ -8,9 +8,9 @@ mod derive;
 mod files;
 mod read;
 
-use super::{Quarantine, Settings, SetupError};
+use super::{Quarantine, Resource, Settings, SetupError, Sinks};
 use crate::metrics::{Counter, Registry};
-use crate::plugins::kubernetes::object::{Key, Kind, Object, Sink};
+use crate::plugins::kubernetes::object::{Key, Object, Sink};
 use files::{Files, Watch};
 use read::Manifest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ pub(super) struct Manifests {
 /// Tells the sink what the files have.
 struct Teller {
     settings: Settings,
-    sink: Arc<dyn Sink>,
+    sinks: Sinks,
 }
 
 impl Manifests {
@@ -44,7 +44,7 @@ impl Manifests {
     pub(super) fn new(
         paths: &[PathBuf],
         settings: Settings,
-        sink: Arc<dyn Sink>,
+        sinks: Sinks,
         metrics: &Registry,
     ) -> Result<Self, SetupError> {
         for path in paths {
@@ -58,17 +58,12 @@ impl Manifests {
             "Manifest files that could not be read.",
             Vec::new(),
         );
-        let kinds = [
-            Kind::Namespace,
-            Kind::Service,
-            Kind::EndpointSlice,
-            Kind::Pod,
-        ];
-        let quarantine = kinds.map(|kind| (kind, Quarantine::new(kind, metrics)));
+        let of = read::RESOURCES.iter().map(|(_, resource)| *resource);
+        let quarantine = of.map(|of| (of, Quarantine::new(of, metrics)));
         Ok(Self {
-            files: Files::new(paths, errors, quarantine.into()),
+            files: Files::new(paths, errors, quarantine.collect()),
             watch: Watch::new(paths),
-            teller: Teller { settings, sink },
+            teller: Teller { settings, sinks },
         })
     }
 
@@ -106,50 +101,65 @@ impl Manifests {
 
 impl Teller {
     fn tell(&self, manifests: &[&Manifest]) {
-        for kind in self.settings.kinds() {
-            self.sink.list_start(kind);
-            match kind {
-                Kind::Namespace => self.namespaces(manifests),
-                Kind::Service => self.set(self.selected(manifests, kind)),
-                Kind::Pod => {
-                    self.set(self.selected(manifests, kind).filter(|pod| pod.is_alive()));
+        for resource in self.settings.resources() {
+            let Some(sink) = self.sinks.of(resource) else {
+                continue;
+            };
+            sink.list_start(resource.kind());
+            let selected = self.selected(manifests, resource);
+            match resource {
+                Resource::Namespace => self.namespaces(manifests),
+                Resource::Service | Resource::ServiceImport => set(&**sink, selected),
+                Resource::Pod => set(&**sink, selected.filter(|pod| pod.is_alive())),
+                Resource::LabelledPod => {
+                    for pod in selected.filter(|pod| pod.is_alive()) {
+                        sink.set(pod.key.clone(), pod.with_labels());
+                    }
                 }
-                Kind::EndpointSlice => {
-                    self.set(self.selected(manifests, kind));
-                    let services = self.selected(manifests, Kind::Service);
+                Resource::ImportedSlice => {
+                    for slice in selected {
+                        match slice.as_imported() {
+                            Ok(object) => sink.set(slice.key.clone(), object),
+                            // What can be read as a slice can be read as that of an import.
+                            Err(error) => tracing::error!(target: "plugin/kubernetes", "{error}"),
+                        }
+                    }
+                }
+                Resource::EndpointSlice => {
+                    set(&**sink, selected);
+                    let services = self.selected(manifests, Resource::Service);
                     for (key, slice) in derive::slices(services, manifests) {
-                        self.sink.set(key, Object::EndpointSlice(slice));
+                        sink.set(key, Object::EndpointSlice(slice));
                     }
                 }
             }
-            self.sink.list_end(kind);
+            sink.list_end(resource.kind());
         }
     }
 
     fn selected<'a>(
         &'a self,
         manifests: &'a [&Manifest],
-        kind: Kind,
+        resource: Resource,
     ) -> impl Iterator<Item = &'a Manifest> {
-        let selector = self.settings.selector(kind);
+        let selector = self.settings.selector(resource);
+        let of = match resource {
+            Resource::LabelledPod => Resource::Pod,
+            Resource::ImportedSlice => Resource::EndpointSlice,
+            resource => resource,
+        };
         manifests
             .iter()
             .copied()
-            .filter(move |m| m.kind() == kind && selector.matches(|label| m.label(label)))
-    }
-
-    fn set<'a>(&self, manifests: impl Iterator<Item = &'a Manifest>) {
-        for manifest in manifests {
-            self.sink.set(manifest.key.clone(), manifest.object.clone());
-        }
+            .filter(move |m| m.resource == of && selector.matches(|label| m.label(label)))
     }
 
     /// Namespaces that have a manifest, and those that other manifests refer to.
     fn namespaces(&self, manifests: &[&Manifest]) {
         let mut known: BTreeMap<&str, Option<&Manifest>> = BTreeMap::new();
         for manifest in manifests {
-            match manifest.kind() {
-                Kind::Namespace => {
+            match manifest.resource {
+                Resource::Namespace => {
                     known.insert(&manifest.key.name, Some(manifest));
                 }
                 _ => {
@@ -173,8 +183,14 @@ impl Teller {
                 namespace: "".into(),
                 name: name.into(),
             };
-            self.sink.set(key, Object::Namespace);
+            self.sinks.cluster.set(key, Object::Namespace);
         }
+    }
+}
+
+fn set<'a>(sink: &dyn Sink, manifests: impl Iterator<Item = &'a Manifest>) {
+    for manifest in manifests {
+        sink.set(manifest.key.clone(), manifest.object.clone());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::selector::Selector;
 use super::*;
-use crate::plugins::kubernetes::object::{EndpointSlice, Port};
+use crate::plugins::kubernetes::object::{EndpointSlice, Kind, Port};
 use std::sync::Mutex;
 use tempfile::TempDir;
 
@@ -65,7 +65,10 @@ impl Lab {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Registry::new(1);
         let errors = metrics.counter("errors_total", "", Vec::new());
-        let quarantine = vec![(Kind::Service, Quarantine::new(Kind::Service, &metrics))];
+        let quarantine = vec![(
+            Resource::Service,
+            Quarantine::new(Resource::Service, &metrics),
+        )];
         Self {
             files: Files::new(&[folder.path().to_owned()], errors, quarantine),
             folder,
@@ -86,14 +89,23 @@ impl Lab {
 
     /// What the sink is told now.
     fn lines(&mut self) -> Vec<String> {
+        self.both().0
+    }
+
+    /// What the sinks of the cluster and of the imports are told now.
+    fn both(&mut self) -> (Vec<String>, Vec<String>) {
         self.files.refresh();
-        let sink = Arc::new(Lines::default());
+        let [cluster, imports] = [(); 2].map(|()| Arc::new(Lines::default()));
         let teller = Teller {
             settings: self.settings.clone(),
-            sink: sink.clone(),
+            sinks: Sinks {
+                cluster: cluster.clone(),
+                imports: Some(imports.clone()),
+            },
         };
         teller.tell(&self.files.manifests());
-        std::mem::take(&mut *sink.0.lock().unwrap())
+        let lines = |sink: &Lines| std::mem::take(&mut *sink.0.lock().unwrap());
+        (lines(&cluster), lines(&imports))
     }
 
     fn errors(&self) -> u64 {
@@ -280,7 +292,7 @@ items:
         lab.lines(),
         ["namespace default", "service default/good [] "]
     );
-    let count = Quarantine::new(Kind::Service, &lab.metrics).0.get();
+    let count = Quarantine::new(Resource::Service, &lab.metrics).0.get();
     assert_eq!(count, 1);
 }
 
@@ -301,4 +313,50 @@ fn selectors_select_manifests() {
     assert_eq!(lab.lines(), ["namespace team", "service team/s [] "]);
     lab.settings.namespace_labels = Selector::parse("kubernetes.io/metadata.name=shop").unwrap();
     assert_eq!(lab.lines(), ["namespace shop", "service team/s [] "]);
+}
+
+#[test]
+fn imports_have_a_sink_of_their_own() {
+    let mut lab = Lab::new();
+    let text = "
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImportList
+items:
+- metadata: {name: web, labels: {app: shop}}
+  spec: {type: ClusterSetIP, ips: [10.42.0.1], ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: web-1
+  labels:
+    app: shop
+    multicluster.kubernetes.io/service-name: web
+    kubernetes.io/service-name: derived
+endpoints: [{addresses: [10.1.0.1]}]
+ports: [{name: http, port: 8080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: own-1, labels: {kubernetes.io/service-name: own}}
+endpoints: [{addresses: [10.1.0.2]}]
+";
+    lab.write("imports.yaml", text);
+    let cluster = [
+        "namespace default",
+        "slice default/web-1 derived @10.1.0.1 http:8080/tcp",
+        "slice default/own-1 own @10.1.0.2 ",
+    ];
+    assert_eq!(lab.both(), (cluster.map(str::to_owned).into(), vec![]));
+    lab.settings.imports = true;
+    let service = "service default/web [10.42.0.1] http:80/tcp";
+    let slice = "slice default/web-1 web @10.1.0.1 http:8080/tcp";
+    assert_eq!(lab.both().1, [service, slice]);
+    // Imports are selected like namespaces, their slices like slices.
+    let selector = |text| Selector::parse(text).unwrap();
+    lab.settings.labels = selector("app=other");
+    assert_eq!(lab.both().1, [service]);
+    lab.settings.labels = selector("app=shop");
+    lab.settings.namespace_labels = selector("team=a");
+    assert_eq!(lab.both().1, [slice]);
 }

@@ -40,7 +40,7 @@ impl Watcher {
             let body = timeout(patience, read(&mut response.body, KUBE_PAGE_BYTES));
             let body = body.await.map_err(|_| Failure::Silent(patience))??;
             self.signs.works();
-            let page = decode::list(response.format, self.kind, &body, &mut |item| {
+            let page = decode::list(response.format, self.resource, &body, &mut |item| {
                 self.set(item);
             })?;
             if page.next.is_empty() {
@@ -115,7 +115,7 @@ impl Watcher {
 
     /// Applies an event. `version` is `None` until the initial list is complete.
     fn apply(&self, format: Format, frame: &[u8], version: &mut Option<String>) -> Step {
-        let seen = match decode::event(format, self.kind, frame) {
+        let seen = match decode::event(format, self.resource, frame) {
             Ok(Event::Set(item)) => {
                 let seen = item.version.clone();
                 self.set(item);
@@ -150,7 +150,7 @@ impl Watcher {
             }
             Err(error) => {
                 self.quarantine
-                    .object(self.kind, &Default::default(), &error);
+                    .object(self.resource, &Default::default(), &error);
                 return Step::Applied;
             }
         };
@@ -166,13 +166,23 @@ impl Watcher {
     fn set(&self, item: Item<'_>) {
         match item.object {
             Ok(object) => self.sink.set(item.key, object),
-            Err(error) => self.quarantine.object(self.kind, &item.key, &error),
+            Err(error) => self.quarantine.object(self.resource, &item.key, &error),
         }
     }
 
     fn list_start(&self) {
         self.signs.list_begins();
         self.sink.list_start(self.kind);
+    }
+
+    /// Without its definition there is no custom resource: the list is empty. What was known before
+    /// stays, as behind any other failure: a server that starts may not know its definitions yet.
+    pub(super) fn missing(&self) {
+        self.signs.missing();
+        if !self.signs.was_listed() {
+            self.sink.list_start(self.kind);
+            self.sink.list_end(self.kind);
+        }
     }
 
     fn list_end(&self) {

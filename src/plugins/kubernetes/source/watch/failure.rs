@@ -38,6 +38,11 @@ impl Failure {
         matches!(self, Self::Status(_) | Self::NoStream(_))
     }
 
+    /// Whether the server does not have what was asked for.
+    pub(super) const fn is_missing(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code == 404)
+    }
+
     /// Whether the server says that it does not do what was asked, and never will.
     pub(super) const fn is_refusal(&self) -> bool {
         match self {

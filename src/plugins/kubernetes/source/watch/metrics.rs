@@ -1,8 +1,7 @@
 //! Metrics of a watch.
 
-use super::super::resource;
+use super::super::Resource;
 use crate::metrics::{Counter, Registry};
-use crate::plugins::kubernetes::object::Kind;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -22,14 +21,14 @@ pub(super) struct Signs {
 
 impl Signs {
     /// Registers the metrics; the age is shown for as long as the watch lives.
-    pub(super) fn new(kind: Kind, metrics: &Registry) -> Arc<Self> {
-        let labels = || vec![("resource", resource(kind).to_owned())];
+    pub(super) fn new(resource: Resource, metrics: &Registry) -> Arc<Self> {
+        let labels = || vec![("resource", resource.name().to_owned())];
         let signs = Arc::new(Self {
             begun: Instant::now(),
             last: AtomicU64::new(0),
             listed: AtomicBool::new(false),
             failing: AtomicBool::new(false),
-            resource: resource(kind),
+            resource: resource.name(),
             relists: metrics.counter(
                 "portolan_kubernetes_relists_total",
                 "Lists after the first, because the watch could not go on from its version.",
@@ -86,6 +85,23 @@ impl Signs {
                 self.resource
             );
         }
+    }
+
+    /// The server does not have the resource. The log says so once, until it has.
+    pub(super) fn missing(&self) {
+        self.seen();
+        if !self.failing.swap(true, Relaxed) {
+            tracing::warn!(
+                target: "plugin/kubernetes",
+                "{}: the API server does not have them; there are none until it does",
+                self.resource
+            );
+        }
+    }
+
+    /// Whether a list was complete once.
+    pub(super) fn was_listed(&self) -> bool {
+        self.listed.load(Relaxed)
     }
 
     /// The server answers.

@@ -16,7 +16,7 @@ pub use backoff::Timing;
 pub(super) use failure::Failure;
 
 use super::client::Api;
-use super::{Quarantine, Settings};
+use super::{Quarantine, Resource, Settings};
 use crate::metrics::Registry;
 use crate::plugins::kubernetes::object::{Kind, Sink};
 use metrics::Signs;
@@ -25,8 +25,9 @@ use state::{End, State};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The watch of one kind.
+/// The watch of one resource.
 pub(super) struct Watcher {
+    resource: Resource,
     kind: Kind,
     api: Arc<Api>,
     sink: Arc<dyn Sink>,
@@ -38,20 +39,21 @@ pub(super) struct Watcher {
 
 impl Watcher {
     pub(super) fn new(
-        kind: Kind,
+        resource: Resource,
         settings: &Settings,
         api: &Arc<Api>,
         sink: &Arc<dyn Sink>,
         metrics: &Registry,
     ) -> Self {
         Self {
-            kind,
+            resource,
+            kind: resource.kind(),
             api: Arc::clone(api),
             sink: Arc::clone(sink),
-            requests: Requests::new(kind, settings.selector(kind)),
+            requests: Requests::new(resource, &settings.selector(resource)),
             timing: settings.timing,
-            signs: Signs::new(kind, metrics),
-            quarantine: Quarantine::new(kind, metrics),
+            signs: Signs::new(resource, metrics),
+            quarantine: Quarantine::new(resource, metrics),
         }
     }
 
@@ -85,6 +87,12 @@ impl Watcher {
                 End::Failed { failure, .. } if failure.is_refusal() && state != next => {
                     self.signs.log(&format_args!("listing in pages: {failure}"));
                     Duration::ZERO
+                }
+                End::Failed { failure, .. }
+                    if failure.is_missing() && self.resource.is_custom() =>
+                {
+                    self.missing();
+                    self.timing.pause_after(failures)
                 }
                 End::Failed { failure, .. } => {
                     self.signs.failed(failure);

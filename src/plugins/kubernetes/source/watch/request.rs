@@ -1,27 +1,25 @@
 //! The requests: paths with their queries.
 
+use super::super::Resource;
 use super::super::selector::Selector;
-use crate::plugins::kubernetes::object::{Kind, WATCHED};
 use std::fmt::Write;
 
-/// Makes the requests for one kind.
+/// Makes the requests for one resource.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
-    path: String,
+    path: &'static str,
     /// Selectors, as parameters.
     selectors: String,
 }
 
 impl Requests {
-    pub(super) fn new(kind: Kind, labels: &Selector) -> Self {
-        let (group, resource) = WATCHED[kind as usize];
-        let path = match group {
-            "" => format!("/api/v1/{resource}"),
-            group => format!("/apis/{group}/v1/{resource}"),
-        };
+    pub(super) fn new(resource: Resource, labels: &Selector) -> Self {
+        let path = resource.path();
         // Pods that are over have no address of their own any more.
-        let fields = match kind {
-            Kind::Pod => "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown",
+        let fields = match resource {
+            Resource::Pod | Resource::LabelledPod => {
+                "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown"
+            }
             _ => "",
         };
         let mut selectors = String::new();
@@ -80,18 +78,18 @@ mod tests {
     #[test]
     fn writes_requests() {
         let labels = Selector::parse("a in (b, c),d!=e").unwrap();
-        let services = Requests::new(Kind::Service, &labels);
+        let services = Requests::new(Resource::Service, &labels);
         assert_eq!(
             services.page(500, "x/y="),
             "/api/v1/services?limit=500&continue=x%2Fy%3D&labelSelector=a%20in%20%28b%2C%20c%29%2Cd%21%3De"
         );
-        let slices = Requests::new(Kind::EndpointSlice, &Selector::default());
+        let slices = Requests::new(Resource::EndpointSlice, &Selector::default());
         assert_eq!(
             slices.watch(None, 300),
             "/apis/discovery.k8s.io/v1/endpointslices?watch=true&allowWatchBookmarks=true\
              &timeoutSeconds=300&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
         );
-        let pods = Requests::new(Kind::Pod, &Selector::default());
+        let pods = Requests::new(Resource::Pod, &Selector::default());
         assert_eq!(
             pods.watch(Some("12"), 300),
             "/api/v1/pods?watch=true&allowWatchBookmarks=true&timeoutSeconds=300&resourceVersion=12\
