@@ -1,6 +1,8 @@
 //! Every bound of the server, in one place. At each of them something defined happens, and a
 //! metric says so.
 
+use std::time::Duration;
+
 /// How deeply the server asks itself on behalf of one query (aliases that lead to aliases).
 pub const SELF_QUERY_DEPTH: u8 = 8;
 /// Queries that wait for an answer at one time, over all transports; beyond it the query is
@@ -57,6 +59,16 @@ pub const KUBE_EVENT_BYTES: usize = 16 << 20;
 pub const MANIFEST_BYTES: u64 = 64 << 20;
 /// Manifest files; further ones are left out (`portolan_kubernetes_manifest_errors_total`).
 pub const MANIFEST_FILES: usize = 10_000;
+/// The shortest time from one write of a snapshot of the cluster to the next, where the Corefile
+/// does not say: what changes meanwhile is written together
+/// (`portolan_kubernetes_snapshot_writes_total`).
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the end of the process waits for the last snapshot; then it ends without, and the one
+/// before it stays.
+pub const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
+/// Octets of one object in a snapshot; a larger one is left out with a warning, a file with a larger
+/// one is refused (`portolan_kubernetes_snapshot_failures_total`).
+pub const SNAPSHOT_RECORD_BYTES: usize = 16 << 20;
 /// Questions to `/explain` in a second; a further one, like one while another is being explained,
 /// is 429 (`portolan_explain_rejected_total`).
 pub const EXPLAIN_PER_SECOND: u32 = 10;

@@ -21,5 +21,6 @@ mod real_cluster;
 mod reload;
 mod scrape;
 mod server;
+mod snapshot;
 mod stock;
 mod transfer;

@@ -3,6 +3,7 @@
 use super::object::Kind;
 use super::parse::Dialect;
 use super::records::LocalAddresses;
+use super::snapshot;
 use super::source::selector::Selector;
 use super::source::{Origin, Settings, Tls};
 use crate::corefile::value::{self, Fallthrough};
@@ -74,6 +75,8 @@ pub struct Config {
     pub endpoint_pod_names: bool,
     /// How long the start waits for the first lists.
     pub startup_timeout: Duration,
+    /// `snapshot`.
+    pub snapshot: Option<snapshot::Options>,
 }
 
 impl Config {
@@ -107,6 +110,7 @@ impl Config {
             },
             endpoint_pod_names: false,
             startup_timeout: Duration::from_secs(5),
+            snapshot: None,
         };
         let mut tls = None;
         for line in &directive.block {
@@ -123,6 +127,15 @@ impl Config {
         }
         if config.answers.labelled_namespaces && !config.answers.namespaces.is_empty() {
             return Err(directive.error("namespaces and namespace_labels cannot both be set"));
+        }
+        let snapshot = directive
+            .block
+            .iter()
+            .find(|line| line.name.as_str() == "snapshot");
+        if let (Some(line), Origin::Manifests(_)) = (snapshot, &config.settings.origin) {
+            return Err(
+                line.error("snapshot keeps what an API server said; manifests are files already")
+            );
         }
         Ok(config)
     }
@@ -236,6 +249,7 @@ impl Config {
                     }
                 }
             }
+            "snapshot" => self.snapshot = Some(snapshot::Options::read(line, base)?),
             "startup_timeout" => {
                 self.startup_timeout = value::duration(&line.exactly::<1>()?[0])?;
             }

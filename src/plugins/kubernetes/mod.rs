@@ -10,6 +10,7 @@ mod labels;
 pub mod object;
 pub mod parse;
 pub(in crate::plugins) mod records;
+pub mod snapshot;
 pub mod source;
 mod transfer;
 mod visibility;
@@ -25,8 +26,9 @@ pub use handle::Provided;
 use index::{Index, Naming, Programming};
 use object::Sink;
 use records::{Found, Source};
+use snapshot::Restored;
 use source::{Resource, Running, Settings, Sinks};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Builds the plugin from its occurrence in a server block.
@@ -52,6 +54,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         imports: imports(&config.settings, naming),
         clients: config.settings.pod_labels.then(Arc::default),
         running: Mutex::new(None),
+        restored: OnceLock::new(),
     });
     cluster
         .index
@@ -61,6 +64,10 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
             .start(&config, setup.process)
             .map_err(|error| directive.error(error))?;
     }
+    let snapshot = match &config.snapshot {
+        Some(options) => Some(keep_snapshot(setup, &config, options, &identity, &cluster)?),
+        None => None,
+    };
     visibility::register(&setup.process.metrics, &cluster, &config.settings);
     let (waited, patience) = (Arc::clone(&cluster), config.startup_timeout);
     setup
@@ -77,8 +84,26 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     setup.add(Kubernetes {
         answers: config.answers,
         cluster,
+        ready_when_restored: config.snapshot.is_some_and(|snapshot| snapshot.ready),
+        _snapshot: snapshot,
     });
     Ok(())
+}
+
+/// Has the cluster's snapshot written and shown.
+fn keep_snapshot(
+    setup: &mut Setup<'_>,
+    config: &Config,
+    options: &snapshot::Options,
+    identity: &str,
+    cluster: &Arc<Cluster>,
+) -> Result<snapshot::Handle, Error> {
+    let weak = Arc::downgrade(cluster);
+    let restored = move || weak.upgrade()?.restored.get().cloned();
+    let metrics = &setup.process.metrics;
+    snapshot::show(options, &config.kinds(), metrics, &cluster.index, restored);
+    let (settings, index) = (&config.settings, &cluster.index);
+    snapshot::setup(setup, options, settings, identity, index)
 }
 
 /// The index of imported services, if there are any.
@@ -101,12 +126,21 @@ struct Cluster {
     clients: Option<Arc<Clients>>,
     /// Set once the source runs; it stops when the last configuration that uses it is dropped.
     running: Mutex<Option<Running>>,
+    /// What the index had from a snapshot before the source ran.
+    restored: OnceLock<Arc<Restored>>,
 }
 
 impl Cluster {
     fn start(&self, config: &Config, process: &Arc<Process>) -> Result<(), String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_none() {
+            if let Some(options) = &config.snapshot
+                && let Some(restored) =
+                    snapshot::restore(options, &config.settings, &self.index, &process.metrics)
+            {
+                // The lock is held, and once it runs it runs: nobody else has set it.
+                let _ = self.restored.set(Arc::new(restored));
+            }
             let sinks = Sinks {
                 cluster: self.sink(),
                 imports: self.imports.clone().map(|index| index as Arc<dyn Sink>),
@@ -178,6 +212,9 @@ async fn wait_for_sync(cluster: Arc<Cluster>, patience: Duration) {
 struct Kubernetes {
     answers: Answers,
     cluster: Arc<Cluster>,
+    /// `snapshot PATH ready`.
+    ready_when_restored: bool,
+    _snapshot: Option<snapshot::Handle>,
 }
 
 impl Plugin for Kubernetes {
@@ -244,7 +281,8 @@ impl Plugin for Kubernetes {
     }
 
     fn ready(&self) -> Option<bool> {
-        Some(self.cluster.is_synced())
+        let restored = self.ready_when_restored && self.cluster.restored.get().is_some();
+        Some(restored || self.cluster.is_synced())
     }
 }
 
