@@ -29,10 +29,12 @@ pub const CACHE_ENTRY: usize = 16_384;
 /// Entries of one `cache` that are refreshed in the background at one time; beyond it an entry is
 /// not refreshed ahead of its time (`portolan_cache_refresh_rejected_total`).
 pub const CACHE_REFRESHES: usize = 256;
-/// UDP sockets open to one upstream at one time.
+/// Threads that have sockets to an upstream of their own; further ones share them.
+pub const UPSTREAM_LANES: usize = 17;
+/// UDP sockets open to one upstream at one time, for each UDP worker.
 pub const UPSTREAM_UDP_SOCKETS: usize = 128;
 /// Queries in flight on a UDP socket above which another socket is opened.
-pub const UPSTREAM_UDP_TARGET: usize = 16;
+pub const UPSTREAM_UDP_TARGET: usize = 64;
 /// Queries in flight on one UDP socket, once no further socket may be opened; beyond it the query
 /// fails at once (`portolan_upstream_rejected_total`).
 pub const UPSTREAM_UDP_IN_FLIGHT: usize = 256;

@@ -82,6 +82,18 @@ impl Batch {
     /// # Errors
     /// What the system says; `WouldBlock` or `Interrupted` if nothing came.
     pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+        self.receive_with(socket, libc::MSG_WAITFORONE)
+    }
+
+    /// As [`Self::receive`], without waiting.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` if nothing is there.
+    pub fn try_receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+        self.receive_with(socket, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&mut self, socket: &impl AsRawFd, flags: libc::c_int) -> io::Result<usize> {
         self.received = 0;
         for header in &mut self.headers_in {
             header.msg_hdr.msg_namelen = mem::size_of::<sockaddr_storage>() as socklen_t;
@@ -93,7 +105,7 @@ impl Batch {
                 socket.as_raw_fd(),
                 self.headers_in.as_mut_ptr(),
                 self.headers_in.len() as libc::c_uint,
-                libc::MSG_WAITFORONE as _,
+                flags as _,
                 std::ptr::null_mut(),
             )
         };

@@ -1,4 +1,5 @@
 //! Listening sockets.
+#![allow(unsafe_code)]
 
 use super::address::{self, Peer};
 use super::batch;
@@ -6,7 +7,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// What the kernel may queue for a UDP socket, in octets; asked for, the kernel caps it.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -52,6 +56,17 @@ impl UdpSocket {
     pub fn send(&self, packet: &[u8], peer: &Peer) -> io::Result<()> {
         batch::send_one(self.as_raw_fd(), packet, peer)
     }
+}
+
+/// Has the current tokio runtime watch a socket for packets.
+///
+/// # Errors
+/// What the system says.
+pub fn watch(socket: Arc<UdpSocket>) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
+    // SAFETY: the descriptor is that of the socket, which never changes and which the `AsyncFd`
+    // itself keeps open.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(watched?)
 }
 
 impl AsRawFd for UdpSocket {

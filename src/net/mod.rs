@@ -5,9 +5,11 @@
 
 mod address;
 mod batch;
+mod burst;
 pub mod interfaces;
 mod listen;
 
 pub use address::Peer;
 pub use batch::Batch;
-pub use listen::{UdpSocket, tcp_listener};
+pub use burst::Burst;
+pub use listen::{UdpSocket, tcp_listener, watch};

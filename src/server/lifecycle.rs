@@ -274,7 +274,11 @@ impl Sockets {
             };
             std::thread::Builder::new()
                 .name(format!("udp-{index}"))
-                .spawn(move || udp::run(&worker))?;
+                .spawn(move || {
+                    if let Err(error) = udp::run(&worker) {
+                        tracing::error!("a UDP worker cannot start: {error}");
+                    }
+                })?;
         }
         let listener = tokio::net::TcpListener::from_std(self.tcp)?;
         process

@@ -1,18 +1,27 @@
 //! A UDP worker: a thread with a socket of its own that takes packets in batches.
+//!
+//! As long as no query waits for an answer from elsewhere the thread sleeps in the system call that
+//! receives. Queries that wait are tasks of the same thread ([`waiting`]): no reply changes threads.
+
+mod waiting;
 
 use super::Routes;
-use super::answer::{self, Answered, Later, Received};
+use super::answer::{self, Answered, Received};
 use super::lifecycle::Slot;
 use crate::dns::Reply;
 use crate::limits::{PENDING_QUERIES, UDP_BATCH};
 use crate::metrics::Shard;
-use crate::net::{Batch, Peer, UdpSocket};
+use crate::net::{Batch, UdpSocket};
 use crate::plugin::{Client, Transport};
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use waiting::Waiting;
+
+/// How long queries that wait are answered after the listening address was given up.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What a worker works with.
 pub(super) struct Worker {
@@ -23,15 +32,26 @@ pub(super) struct Worker {
 }
 
 /// Serves the socket until the listening address is given up.
-pub(super) fn run(worker: &Worker) {
+///
+/// # Errors
+/// The thread's own runtime cannot be built.
+pub(super) fn run(worker: &Worker) -> std::io::Result<()> {
     let mut batch = Batch::new(UDP_BATCH);
     let mut reply = Reply::with_full_capacity();
     let mut routes = arc_swap::Cache::new(&worker.slot.routes);
+    let mut waiting = Waiting::new(worker)?;
     while !worker.slot.closed.load(Relaxed) {
-        let count = match batch.receive(&worker.socket) {
+        let received = match waiting.count() {
+            0 => batch.receive(&worker.socket),
+            _ => waiting.receive(&mut batch),
+        };
+        let count = match received {
             Ok(count) => count,
             // Nothing came in time.
-            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => continue,
+            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => {
+                waiting.look();
+                continue;
+            }
             // Whatever it is, it does not get better by asking at once.
             Err(_) => {
                 std::thread::sleep(Duration::from_millis(10));
@@ -41,11 +61,13 @@ pub(super) fn run(worker: &Worker) {
         let at = Instant::now();
         let routes = routes.load();
         for slot in 0..count {
-            worker.serve(&mut batch, slot, routes, at, &mut reply);
+            worker.serve(&mut batch, slot, routes, at, &mut reply, &mut waiting);
         }
         // A reply that the kernel refuses (no route back) is lost, like one lost on the way.
         let _ = batch.flush(&worker.socket);
     }
+    waiting.finish(&mut batch, GRACE);
+    Ok(())
 }
 
 impl Worker {
@@ -57,6 +79,7 @@ impl Worker {
         routes: &Routes,
         at: Instant,
         reply: &mut Reply,
+        waiting: &mut Waiting,
     ) {
         let Some(peer) = batch.peer(slot) else { return };
         let local = self.socket.local();
@@ -74,28 +97,16 @@ impl Worker {
             Answered::Reply => {}
             Answered::Nothing => return,
             Answered::Later(later) => {
-                let waiting = &self.slot.shared.pending;
-                if waiting.add(1) < PENDING_QUERIES as i64 {
-                    self.wait(later, peer);
+                let pending = &self.slot.shared.pending;
+                if pending.add(1) < PENDING_QUERIES as i64 {
+                    waiting.add(later, peer);
                     return;
                 }
-                waiting.add(-1);
+                pending.add(-1);
                 self.slot.shared.pending_rejected.add(self.shard, 1);
                 later.abandon(reply, "too many queries wait for an answer");
             }
         }
         let _ = batch.reply(&self.socket, &peer, reply.message());
-    }
-
-    fn wait(&self, mut later: Later, peer: Peer) {
-        let socket = Arc::clone(&self.socket);
-        let slot = Arc::clone(&self.slot);
-        self.runtime.spawn(async move {
-            let routes = slot.routes.load_full();
-            if let Some(reply) = later.finish(&routes).await {
-                let _ = socket.send(reply.message(), &peer);
-            }
-            slot.shared.pending.add(-1);
-        });
     }
 }

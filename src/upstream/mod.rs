@@ -16,17 +16,21 @@
 //! [`protocol`] holds what does not depend on sockets.
 
 mod error;
+pub mod lane;
 pub mod protocol;
 mod tcp;
 mod udp;
 
 pub use error::{Cause, ExchangeError, Operation};
 
+use crate::limits::UPSTREAM_LANES;
 use crate::metrics::{Cells, Counter, Registry, Shard};
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -130,7 +134,8 @@ pub struct Upstream {
 struct Pools {
     remote: SocketAddr,
     settings: PoolSettings,
-    udp: udp::UdpPool,
+    /// One for each lane.
+    udp: [udp::UdpPool; UPSTREAM_LANES],
     tcp: tcp::TcpPool,
     metrics: Option<UpstreamMetrics>,
     swept: AtomicBool,
@@ -146,7 +151,7 @@ impl Upstream {
         Self {
             pools: Arc::new(Pools {
                 remote,
-                udp: udp::UdpPool::new(remote, settings.clone()),
+                udp: std::array::from_fn(|_| udp::UdpPool::new(remote, settings.clone())),
                 tcp: tcp::TcpPool::new(remote, settings.clone()),
                 settings,
                 metrics,
@@ -177,7 +182,12 @@ impl Upstream {
         let pools = &*self.pools;
         let reused = |reused: bool| pools.count(protocol, reused);
         let result = match protocol {
-            Protocol::Udp => pools.udp.exchange(query, timeout, reused).await,
+            Protocol::Udp => {
+                pools.udp[lane::number()]
+                    .exchange(query, timeout, reused)
+                    .await
+            }
+            Protocol::Tcp if lane::is_own() => self.exchange_elsewhere(query, timeout).await,
             Protocol::Tcp => pools.tcp.exchange(query, timeout, reused).await,
         };
         if let (Err(ExchangeError::Busy { .. }), Some(metrics)) = (&result, &pools.metrics) {
@@ -187,9 +197,28 @@ impl Upstream {
         result
     }
 
+    /// An exchange over TCP from a thread with a lane of its own: connections are shared, and must
+    /// not wait for that thread.
+    async fn exchange_elsewhere(
+        &self,
+        query: &[u8],
+        timeout: Duration,
+    ) -> Result<Bytes, ExchangeError> {
+        let (pools, mut query) = (Arc::clone(&self.pools), query.to_vec());
+        let exchange = lane::background().spawn(async move {
+            let reused = |reused: bool| pools.count(Protocol::Tcp, reused);
+            pools.tcp.exchange(&mut query, timeout, reused).await
+        });
+        let busy = ExchangeError::Busy {
+            remote: self.pools.remote,
+        };
+        Giving(exchange).await.unwrap_or(Err(busy))
+    }
+
     /// Open UDP sockets and idle TCP connections, for tests and diagnosis.
     pub fn pooled(&self) -> (usize, usize) {
-        (self.pools.udp.len(), self.pools.tcp.idle())
+        let udp = self.pools.udp.iter().map(udp::UdpPool::len);
+        (udp.sum(), self.pools.tcp.idle())
     }
 
     /// Starts the task that closes what was idle for too long, unless it runs.
@@ -200,17 +229,35 @@ impl Upstream {
         let pools = Arc::downgrade(&self.pools);
         // Below a second a sweep costs more than what it closes.
         let interval = self.pools.settings.expire.max(Duration::from_secs(1));
-        tokio::spawn(async move {
+        lane::background().spawn(async move {
             loop {
                 sleep(interval).await;
                 let Some(pools) = pools.upgrade() else { return };
-                let kept = pools.udp.sweep() + pools.tcp.sweep();
+                let udp: usize = pools.udp.iter().map(udp::UdpPool::sweep).sum();
+                let kept = udp + pools.tcp.sweep();
                 if kept == 0 {
                     pools.swept.store(false, SeqCst);
                     return;
                 }
             }
         });
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct Giving<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Future for Giving<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for Giving<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -1,27 +1,23 @@
 //! Connected UDP sockets to one upstream, with many queries in flight on each.
 
+use super::lane;
 use super::protocol::{Arrival, InFlight};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
-use crate::dns::MAX_MESSAGE;
 use crate::limits::{
     UPSTREAM_UDP_IN_FLIGHT, UPSTREAM_UDP_SOCKETS, UPSTREAM_UDP_TARGET, UPSTREAM_UDP_USES,
 };
+use crate::net::Burst;
 use bytes::Bytes;
-use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
-
-thread_local! {
-    /// Where a thread receives datagrams; what is kept of them is copied out at once.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into());
-}
 
 type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
 
@@ -30,7 +26,14 @@ type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
 pub(super) struct UdpPool {
     remote: SocketAddr,
     settings: PoolSettings,
-    sockets: Mutex<Vec<Arc<Reading>>>,
+    sockets: Mutex<Sockets>,
+}
+
+#[derive(Debug, Default)]
+struct Sockets {
+    open: Vec<Arc<Reading>>,
+    /// The socket of the queries that go out with the same flush.
+    current: Option<(u64, Weak<Reading>)>,
 }
 
 /// A socket with the task that reads from it; the task ends with the last reference to this.
@@ -41,7 +44,7 @@ struct Reading {
 }
 
 #[derive(Debug)]
-struct Socket {
+pub(super) struct Socket {
     io: UdpSocket,
     local: SocketAddr,
     remote: SocketAddr,
@@ -66,11 +69,11 @@ struct Lease {
 }
 
 impl UdpPool {
-    pub(super) const fn new(remote: SocketAddr, settings: PoolSettings) -> Self {
+    pub(super) fn new(remote: SocketAddr, settings: PoolSettings) -> Self {
         Self {
             remote,
             settings,
-            sockets: Mutex::new(Vec::new()),
+            sockets: Mutex::default(),
         }
     }
 
@@ -89,7 +92,9 @@ impl UdpPool {
         let reading = Arc::clone(&lease.reading);
         let socket = &reading.socket;
         let answered = timeout_at(Instant::now() + timeout, async {
-            if let Err(error) = socket.io.send(query).await {
+            if lane::is_own() {
+                lane::queue(socket, query);
+            } else if let Err(error) = socket.io.send(query).await {
                 let cause = Cause::from(&error);
                 if cause.is_unreachable() {
                     // It answers what another query sent, and only who comes first is told of it.
@@ -114,7 +119,28 @@ impl UdpPool {
     fn lease(&self, query: &mut [u8], reused: impl FnOnce(bool)) -> Result<Lease, ExchangeError> {
         let now = Instant::now();
         let mut sockets = self.lock();
-        if let Some(lease) = self.enter_some(&mut sockets, query, UPSTREAM_UDP_TARGET, now) {
+        let round = lane::round();
+        if let Some((of, current)) = &sockets.current
+            && round == Some(*of)
+            && let Some(current) = current.upgrade()
+            && let Some(lease) = current.enter(query, UPSTREAM_UDP_TARGET)
+        {
+            reused(true);
+            return Ok(lease);
+        }
+        let lease = self.lease_other(&mut sockets.open, query, now, reused)?;
+        sockets.current = round.map(|round| (round, Arc::downgrade(&lease.reading)));
+        Ok(lease)
+    }
+
+    fn lease_other(
+        &self,
+        sockets: &mut Vec<Arc<Reading>>,
+        query: &mut [u8],
+        now: Instant,
+        reused: impl FnOnce(bool),
+    ) -> Result<Lease, ExchangeError> {
+        if let Some(lease) = self.enter_some(sockets, query, UPSTREAM_UDP_TARGET, now) {
             reused(true);
             return Ok(lease);
         }
@@ -134,7 +160,7 @@ impl UdpPool {
                 Err(failure) => error = failure,
             }
         }
-        let lease = self.enter_some(&mut sockets, query, UPSTREAM_UDP_IN_FLIGHT, now);
+        let lease = self.enter_some(sockets, query, UPSTREAM_UDP_IN_FLIGHT, now);
         reused(lease.is_some());
         lease.ok_or(error)
     }
@@ -154,7 +180,7 @@ impl UdpPool {
                 2 => sockets.len() - 1,
                 _ => rand::random_range(0..sockets.len()),
             };
-            if !sockets[at].socket.is_usable(now, &self.settings) {
+            if !sockets[at].is_usable(now, &self.settings) {
                 sockets.swap_remove(at);
                 continue;
             }
@@ -207,20 +233,27 @@ impl UdpPool {
     pub(super) fn sweep(&self) -> usize {
         let now = Instant::now();
         let mut sockets = self.lock();
-        sockets.retain(|reading| reading.socket.is_usable(now, &self.settings));
-        sockets.len()
+        sockets
+            .open
+            .retain(|reading| reading.is_usable(now, &self.settings));
+        sockets.open.len()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().open.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Reading>>> {
+    fn lock(&self) -> MutexGuard<'_, Sockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reading {
+    fn is_usable(&self, now: Instant, settings: &PoolSettings) -> bool {
+        // The thread of the lane may have ended.
+        !self.task.is_finished() && self.socket.is_usable(now, settings)
+    }
+
     /// Puts `query` in flight, if fewer than `limit` queries are.
     fn enter(self: &Arc<Self>, query: &mut [u8], limit: usize) -> Option<Lease> {
         let mut state = self.socket.state();
@@ -271,12 +304,19 @@ impl Socket {
     async fn read(self: Arc<Self>) {
         // An ICMP error makes a socket not readable but erroneous.
         while let Ok(ready) = self.io.ready(Interest::READABLE | Interest::ERROR).await {
-            let received = SCRATCH.with_borrow_mut(|scratch| {
-                let len = self.io.try_recv(scratch)?;
-                self.deliver(&scratch[..len]);
-                Ok::<(), io::Error>(())
-            });
+            let mut drained = false;
+            let mut receive = |burst: &mut Burst| {
+                let count = burst.receive(&self.io)?;
+                burst.packets().for_each(|packet| self.deliver(packet));
+                drained = count < burst.slots();
+                // Spares the call that would say so: what arrives from now on is news.
+                let empty = || io::ErrorKind::WouldBlock.into();
+                if drained { Err(empty()) } else { Ok(()) }
+            };
+            let received =
+                lane::with_burst(|burst| self.io.try_io(Interest::READABLE, || receive(burst)));
             match received {
+                _ if drained => {}
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !ready.is_error() => {}
                 // A query that was being sent took the error.
@@ -287,6 +327,19 @@ impl Socket {
             }
             // A flood of datagrams must not keep the thread.
             tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Sends queries; that the kernel did not take one is found when no reply comes.
+    pub(super) fn send_burst<'p>(
+        &self,
+        burst: &mut Burst,
+        packets: impl Iterator<Item = &'p [u8]>,
+    ) {
+        if let Err(error) = burst.send(self.io.as_raw_fd(), packets)
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            self.fail((&error).into());
         }
     }
 

@@ -99,7 +99,7 @@ impl Peer {
         }
         let peer = Arc::downgrade(self);
         let interval = self.probe.interval.max(SHORTEST_INTERVAL);
-        tokio::spawn(async move {
+        crate::upstream::lane::background().spawn(async move {
             // Ends when no configuration refers to the upstream any more.
             while let Some(peer) = peer.upgrade() {
                 let to = peer.upstream.remote();
