@@ -50,6 +50,8 @@ pub(super) fn run(worker: &Worker) -> std::io::Result<()> {
             // Nothing came in time.
             Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => {
                 waiting.look();
+                // A configuration that is not served any more must not live on in here.
+                routes.load();
                 continue;
             }
             // Whatever it is, it does not get better by asking at once.
