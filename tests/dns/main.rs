@@ -8,6 +8,7 @@ mod corefiles;
 mod deploy;
 mod documents;
 mod forward;
+mod kube_faults;
 mod kube_source;
 mod kubernetes;
 mod r#loop;
