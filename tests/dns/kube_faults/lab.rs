@@ -28,24 +28,31 @@ const TABLE: &[PluginEntry] = &[PluginEntry {
     setup,
 }];
 
-/// The index of each lab, under its kubeconfig file.
-static INDEXES: LazyLock<Mutex<HashMap<String, Arc<Index>>>> = LazyLock::new(Mutex::default);
+/// What the setup and a lab tell each other, under the lab's kubeconfig file: whether silence is
+/// to be noticed, then the index.
+static LABS: LazyLock<Mutex<HashMap<String, (bool, Option<Arc<Index>>)>>> =
+    LazyLock::new(Mutex::default);
 
 fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
+    let lines = &setup.directives[0].block;
+    let file = lines.iter().find(|line| line.name.as_str() == "kubeconfig");
+    let file = file.unwrap().args[0].as_str().to_owned();
+    let watchful = LABS.lock().unwrap()[&file].0;
+    let usual = Timing::default();
     let timing = Timing {
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(50),
         response: Duration::from_millis(800),
-        silence: Duration::from_millis(1000),
-        ..Timing::default()
+        silence: match watchful {
+            true => Duration::from_millis(800),
+            false => usual.silence,
+        },
+        ..usual
     };
     setup_with(setup, timing)?;
     let provided = setup.provided.get::<Provided>().unwrap();
-    let lines = &setup.directives[0].block;
-    let file = lines.iter().find(|line| line.name.as_str() == "kubeconfig");
-    let file = file.unwrap().args[0].as_str().to_owned();
-    let index = Arc::clone(&provided.index);
-    INDEXES.lock().unwrap().insert(file, index);
+    let index = Some(Arc::clone(&provided.index));
+    LABS.lock().unwrap().insert(file, (watchful, index));
     Ok(())
 }
 
@@ -56,6 +63,9 @@ pub struct Variant {
     pub tls: bool,
     /// Lists come in pages, for Portolan and for the oracle.
     pub paged: bool,
+    /// Streams that are silent are given up soon. Where they are not, something else has to lead
+    /// out of a fault.
+    pub watchful: bool,
 }
 
 /// All of it.
@@ -113,11 +123,13 @@ impl Lab {
         std::fs::write(&file, config).unwrap();
         let oracle = with_oracle.then(|| Oracle::start(&url, variant.paged));
         let corefile = format!(
-            ".:0 {{\n bind 127.0.0.1\n kubernetes cluster.local in-addr.arpa {{\n \
+            ".:0 {{\n kubernetes cluster.local in-addr.arpa {{\n \
              kubeconfig {file}\n pods verified\n startup_timeout 30s\n }}\n}}\n"
         );
+        let told = (variant.watchful, None);
+        LABS.lock().unwrap().insert(file.clone(), told);
         let server = TestServer::start(TABLE, &corefile).await;
-        let index = INDEXES.lock().unwrap().remove(&file).unwrap();
+        let index = LABS.lock().unwrap().remove(&file).unwrap().1.unwrap();
         if !index.is_synced() {
             return Err("not synced at start".into());
         }

@@ -164,7 +164,8 @@ fn all() -> Vec<Scenario> {
         Scenario::new(
             "streaming lists that fall silent",
             relist(lists(Fault::Mute { after: 4 })),
-        ),
+        )
+        .watchful(),
         Scenario::new(
             "watches that fall silent",
             [
@@ -172,7 +173,8 @@ fn all() -> Vec<Scenario> {
                 Cut,
                 Changes(30),
             ],
-        ),
+        )
+        .watchful(),
         Scenario::new(
             "every event twice",
             [
@@ -190,6 +192,7 @@ fn all() -> Vec<Scenario> {
                 All(Some(503)),
                 Cut,
                 Changes(40),
+                Burst(5),
                 All(None),
                 Settle,
                 Changes(20),
@@ -201,6 +204,7 @@ fn all() -> Vec<Scenario> {
             [
                 Strikes(vec![once(At::Watch, Fault::Stale)]),
                 Cut,
+                Burst(5),
                 Changes(40),
                 Settle,
                 Changes(20),
@@ -251,11 +255,13 @@ fn all() -> Vec<Scenario> {
         Scenario::new(
             "half-open connections",
             [Changes(5), Settle, Freeze, Changes(9), Pause(ms(300)), Thaw, Changes(9)],
-        ),
+        )
+        .watchful(),
         Scenario::new(
             "half-open connections, history lost meanwhile",
             [Changes(5), Settle, Freeze, Changes(9), Compact, Pause(ms(300)), Thaw],
-        ),
+        )
+        .watchful(),
         Scenario::new(
             "pages of HTML",
             relist(first(Fault::Html, 3).into()),

@@ -2,6 +2,7 @@
 
 use super::lab::{Lab, Variant};
 use super::objects;
+use super::world::Change;
 use crate::support::kube::fault::Strike;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub enum Act {
     /// The cluster changes so many times.
     Changes(usize),
+    /// One service changes so many times.
+    Burst(usize),
     /// These strikes lie in wait from now on.
     Strikes(Vec<Strike>),
     /// All watches break off in the middle of an event.
@@ -49,6 +52,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// Lists come in pages, since the server does not stream them.
     pub paged: bool,
+    /// Silent streams are given up soon.
+    pub watchful: bool,
     /// Strikes from the first request on.
     pub at_start: Vec<Strike>,
     pub acts: Vec<Act>,
@@ -62,6 +67,7 @@ impl Scenario {
         Self {
             name,
             paged: false,
+            watchful: false,
             at_start: Vec::new(),
             acts: acts.into_iter().collect(),
             no_oracle: None,
@@ -72,6 +78,13 @@ impl Scenario {
     pub fn paged(self) -> Self {
         Self {
             paged: true,
+            ..self
+        }
+    }
+
+    pub fn watchful(self) -> Self {
+        Self {
+            watchful: true,
             ..self
         }
     }
@@ -101,6 +114,7 @@ impl Scenario {
     pub async fn run(self, variant: Variant) -> Result<(), String> {
         let variant = Variant {
             paged: self.paged,
+            watchful: self.watchful,
             ..variant
         };
         let strikes = self.at_start.clone();
@@ -132,6 +146,11 @@ impl Act {
         let resources = ["namespaces", "services", "endpointslices", "pods"];
         match self {
             Self::Changes(count) => lab.world.changes(count),
+            Self::Burst(count) => {
+                for _ in 0..count {
+                    lab.world.change(Change::Service(0));
+                }
+            }
             Self::Strikes(strikes) => api.script(strikes),
             Self::Cut => api.cut(),
             Self::Down => api.down().await,

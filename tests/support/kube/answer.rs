@@ -43,6 +43,9 @@ pub(super) async fn respond(shared: &Arc<Shared>, request: &Request<Incoming>) -
         script.strike(&query.agent, query.at(), &query.resource)
     };
     match strike {
+        Some(Fault::Status(410, _)) if query.at() == At::Watch && !is_portolan(&query) => {
+            return gone_in_stream(&query);
+        }
         Some(Fault::Status(code, retry_after)) => {
             let mut response = status(query.format, code, reason(code));
             if let Some(seconds) = retry_after {
@@ -64,6 +67,17 @@ pub(super) async fn respond(shared: &Arc<Shared>, request: &Request<Incoming>) -
         At::StreamList | At::Watch => watch(shared, query, strike),
         _ => list(shared, &query, strike),
     }
+}
+
+fn is_portolan(query: &Query) -> bool {
+    query.agent == "portolan"
+}
+
+/// A stream of nothing but the error. The API server says 410 so, or by a status code; kube's
+/// watcher stands the first only.
+fn gone_in_stream(query: &Query) -> Response<Body> {
+    let gone = Event::new("ERROR", status_object(410, "Expired"));
+    response(200, query.format, full(gone.encode(query)))
 }
 
 fn reason(code: u16) -> &'static str {
@@ -214,9 +228,8 @@ fn watch(shared: &Arc<Shared>, query: Query, strike: Option<Fault>) -> Response<
         }
         version => match version.parse() {
             Ok(version) if version >= store.compacted => version,
-            Ok(_) if faults.gone_in_stream => {
-                let gone = Event::new("ERROR", status_object(410, "Expired"));
-                return response(200, format, full(gone.encode(&query)));
+            Ok(_) if faults.gone_in_stream || !is_portolan(&query) => {
+                return gone_in_stream(&query);
             }
             Ok(_) => return status(format, 410, "Expired"),
             Err(_) => return status(format, 400, "BadRequest"),

@@ -15,6 +15,8 @@ enum Step {
     Listed,
     /// A bookmark within the initial list: nothing.
     Idle,
+    /// It is older than an event before it, and was not applied.
+    Disorder,
     /// The stream is of no use any more.
     End(End),
 }
@@ -107,6 +109,12 @@ impl Watcher {
                         silent_at = Instant::now() + self.timing.silence;
                     }
                     Step::Idle => {}
+                    // What else is missing nobody knows: only a list tells. A server that keeps on
+                    // doing so is asked ever more seldom.
+                    Step::Disorder => {
+                        *progress = false;
+                        return Ok(End::Gone);
+                    }
                     Step::End(end) => return Ok(end),
                 }
             }
@@ -115,7 +123,13 @@ impl Watcher {
 
     /// Applies an event. `version` is `None` until the initial list is complete.
     fn apply(&self, format: Format, frame: &[u8], version: &mut Option<String>) -> Step {
-        let seen = match decode::event(format, self.kind, frame) {
+        let event = decode::event(format, self.kind, frame);
+        if let (Ok(event), Some(version)) = (&event, &version)
+            && is_older(event.version(), version)
+        {
+            return Step::Disorder;
+        }
+        let seen = match event {
             Ok(Event::Set(item)) => {
                 let seen = item.version.clone();
                 self.set(item);
@@ -178,5 +192,14 @@ impl Watcher {
     fn list_end(&self) {
         self.signs.list_ends();
         self.sink.list_end(self.kind);
+    }
+}
+
+/// Whether a version is before another. Versions are decimal numbers that grow, since Kubernetes
+/// 1.35 by definition; those that are none are never older.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
     }
 }
