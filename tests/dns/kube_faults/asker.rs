@@ -83,7 +83,9 @@ async fn ask(socket: &UdpSocket, id: u16, question: &Question) -> Result<Vec<Str
     let mut buffer = [0; 4096];
     // A datagram on loopback is not lost; the wait is for a machine that is busy.
     let received = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await;
-    let length = received.map_err(|_| "no reply")?.map_err(|e| e.to_string())?;
+    let length = received
+        .map_err(|_| "no reply")?
+        .map_err(|e| e.to_string())?;
     let reply = Message::from_bytes(&buffer[..length]).map_err(|e| e.to_string())?;
     if reply.metadata.id != id {
         return Err("the reply to another query".into());
@@ -104,4 +106,3 @@ async fn ask(socket: &UdpSocket, id: u16, question: &Question) -> Result<Vec<Str
         (code, _) => Err(format!("{code:?} with {rdata:?}")),
     }
 }
-

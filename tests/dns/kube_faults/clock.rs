@@ -17,7 +17,12 @@ use std::time::Duration;
 async fn jumps_of_the_clock_are_stood() {
     let api = Arc::new(Api::start_with(Options::default()).await);
     let mut world = World::new(Arc::clone(&api));
-    let kinds = [Kind::Namespace, Kind::Service, Kind::EndpointSlice, Kind::Pod];
+    let kinds = [
+        Kind::Namespace,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Pod,
+    ];
     let naming = Naming {
         endpoint_pod_names: false,
     };
@@ -81,6 +86,9 @@ fn the_source_never_asks_for_the_time_of_day() {
     }
     let mut files = 0;
     let source = "src/plugins/kubernetes/source";
-    look(&Path::new(env!("CARGO_MANIFEST_DIR")).join(source), &mut files);
+    look(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(source),
+        &mut files,
+    );
     assert!(files > 10);
 }

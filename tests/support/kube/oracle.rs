@@ -98,8 +98,15 @@ fn key(resource: &str, object: &DynamicObject) -> (String, String, String) {
     (resource.to_owned(), text(&meta.namespace), text(&meta.name))
 }
 
-fn insert(state: &mut Identities, resource: &str, object: &DynamicObject) -> Option<(String, String)> {
+fn insert(
+    state: &mut Identities,
+    resource: &str,
+    object: &DynamicObject,
+) -> Option<(String, String)> {
     let meta = object.metadata.clone();
-    let (uid, version) = (meta.uid.unwrap_or_default(), meta.resource_version.unwrap_or_default());
+    let (uid, version) = (
+        meta.uid.unwrap_or_default(),
+        meta.resource_version.unwrap_or_default(),
+    );
     state.insert(key(resource, object), (uid, version))
 }

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 /// `k8s\0` and a `runtime.Unknown` around a message.
-pub(super) fn envelope(group: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+pub fn envelope(group: &str, kind: &str, message: &[u8]) -> Vec<u8> {
     let mut unknown = Message::default();
     let mut meta = Message::default();
     meta.bytes(1, group.as_bytes());
@@ -20,7 +20,7 @@ pub(super) fn envelope(group: &str, kind: &str, message: &[u8]) -> Vec<u8> {
 }
 
 /// A watch event: bare itself, its object in an envelope.
-pub(super) fn event(r#type: &str, group: &str, kind: &str, value: &Value) -> Vec<u8> {
+pub fn event(r#type: &str, group: &str, kind: &str, value: &Value) -> Vec<u8> {
     let mut raw = Message::default();
     raw.bytes(1, &envelope(group, kind, &object(kind, value)));
     let mut event = Message::default();
@@ -30,7 +30,7 @@ pub(super) fn event(r#type: &str, group: &str, kind: &str, value: &Value) -> Vec
 }
 
 /// The list of these objects; `token` is that of the next page.
-pub(super) fn list(kind: &str, version: u64, token: &str, items: &[Value]) -> Vec<u8> {
+pub fn list(kind: &str, version: u64, token: &str, items: &[Value]) -> Vec<u8> {
     let mut meta = Message::default();
     meta.bytes(1, b"");
     meta.bytes(2, version.to_string().as_bytes());
@@ -44,7 +44,7 @@ pub(super) fn list(kind: &str, version: u64, token: &str, items: &[Value]) -> Ve
 }
 
 /// An object without its envelope.
-pub(super) fn object(kind: &str, value: &Value) -> Vec<u8> {
+pub fn object(kind: &str, value: &Value) -> Vec<u8> {
     let mut message = Message::default();
     if kind == "Status" {
         message.text(3, &value["message"]);
@@ -173,7 +173,8 @@ impl Message {
 
     /// The octets of a string are the message.
     fn content(&mut self, value: &Value) {
-        self.0.extend_from_slice(value.as_str().unwrap_or("").as_bytes());
+        self.0
+            .extend_from_slice(value.as_str().unwrap_or("").as_bytes());
     }
 
     fn nested(&mut self, number: u32, value: &Value, write: impl FnOnce(&mut Self, &Value)) {

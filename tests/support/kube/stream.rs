@@ -192,14 +192,19 @@ impl Stream {
                 Err(End::Closed)
             }
             Some(Fault::Error { after, code }) if sent >= after => {
-                let reason = if code == 410 { "Expired" } else { "InternalError" };
+                let reason = if code == 410 {
+                    "Expired"
+                } else {
+                    "InternalError"
+                };
                 let error = Event::Typed("ERROR", status_object(code, reason));
                 self.send(&error).await?;
                 Err(End::Closed)
             }
             Some(Fault::Garbage { after }) if sent == after => {
                 self.strike = None;
-                self.send(&Event::Raw(b"\x07\xffnot an event".to_vec())).await
+                self.send(&Event::Raw(b"\x07\xffnot an event".to_vec()))
+                    .await
             }
             Some(Fault::Slow(pause)) => {
                 tokio::time::sleep(pause).await;
