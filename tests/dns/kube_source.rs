@@ -404,7 +404,11 @@ async fn silent_and_slow_streams() {
     assert_eq!(lab.sink.state().names(Kind::Service), ["web"]);
     lab.api.faults().mute = false;
     lab.has(&["unheard", "web"]).await;
-    assert_eq!(lab.sink.state().lists, 4);
+    assert_eq!(
+        lab.sink.state().deleted,
+        [],
+        "silence says of nothing that it is gone"
+    );
 }
 
 #[tokio::test]

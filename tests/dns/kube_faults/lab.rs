@@ -28,10 +28,11 @@ const TABLE: &[PluginEntry] = &[PluginEntry {
     setup,
 }];
 
-/// What the setup and a lab tell each other, under the lab's kubeconfig file: whether silence is
-/// to be noticed, then the index.
-static LABS: LazyLock<Mutex<HashMap<String, (bool, Option<Arc<Index>>)>>> =
-    LazyLock::new(Mutex::default);
+/// What the setup and a lab tell each other: whether silence is to be noticed, then the index.
+type Told = (bool, Option<Arc<Index>>);
+
+/// Under the lab's kubeconfig file.
+static LABS: LazyLock<Mutex<HashMap<String, Told>>> = LazyLock::new(Mutex::default);
 
 fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let lines = &setup.directives[0].block;

@@ -106,12 +106,7 @@ fn check(with_oracle: bool) {
         if begun.elapsed() > BUDGET {
             return Ok(());
         }
-        let done = runtime.block_on(run(steps.clone(), variant, with_oracle));
-        eprintln!(
-            "RANDOM {with_oracle} {:?} {variant:?} {}",
-            begun.elapsed(),
-            steps.len()
-        );
+        let done = runtime.block_on(run(steps, variant, with_oracle));
         done.map_err(TestCaseError::fail)
     });
     tried.unwrap();

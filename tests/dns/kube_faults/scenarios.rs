@@ -311,6 +311,21 @@ fn all() -> Vec<Scenario> {
         )
         .paged(),
         Scenario::new(
+            "restart, other storage with lower versions",
+            [
+                Changes(90),
+                Settle,
+                Down,
+                ReplaceStorage,
+                Changes(9),
+                Up,
+                Settle,
+                Changes(9),
+            ],
+        )
+        .watchful()
+        .without_oracle("it waits for versions beyond the highest that it knows"),
+        Scenario::new(
             "half-open connections",
             [
                 Changes(5),

@@ -24,6 +24,8 @@ pub enum Act {
     Compact,
     /// The same, and the version jumps ahead: the server was restored.
     LoseHistory,
+    /// The server has other storage, whose versions are lower.
+    ReplaceStorage,
     /// Every request is answered with this code, or no longer.
     All(Option<u16>),
     /// The network forgets all connections; nobody is told.
@@ -157,6 +159,7 @@ impl Act {
             Self::Up => api.up().await,
             Self::Compact => api.compact(),
             Self::LoseHistory => api.lose_history(),
+            Self::ReplaceStorage => api.replace_storage(),
             Self::All(code) => api.faults().all = code,
             Self::Freeze => lab.proxy.freeze(),
             Self::Thaw => lab.proxy.thaw(),

@@ -18,7 +18,7 @@ pub struct Faults {
     pub gone_in_stream: bool,
     /// A pause before each event of a stream.
     pub slow: Option<Duration>,
-    /// Streams send nothing.
+    /// Streams send nothing any more, nor will those that should have sent something meanwhile.
     pub mute: bool,
 }
 

@@ -184,6 +184,16 @@ impl Api {
         store.compact_to(version);
     }
 
+    /// Begins with another storage: the same objects are others now, at lower versions.
+    pub fn replace_storage(&self) {
+        let mut store = self.shared.store();
+        let before = std::mem::take(&mut *store);
+        store.version = 1;
+        for object in before.objects.into_values() {
+            store.apply(object);
+        }
+    }
+
     /// Breaks all connections of watches off, in the middle of a line.
     pub fn cut(&self) {
         self.shared.signals.cuts.send_modify(|cuts| *cuts += 1);

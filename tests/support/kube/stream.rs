@@ -187,10 +187,7 @@ impl Stream {
         match self.strike {
             Some(Fault::Cut { after }) if sent >= after => Err(End::Broken),
             Some(Fault::Close { after }) if sent >= after => Err(End::Closed),
-            Some(Fault::Mute { after }) if sent >= after => {
-                self.sender.closed().await;
-                Err(End::Closed)
-            }
+            Some(Fault::Mute { after }) if sent >= after => Err(self.silence().await),
             Some(Fault::Error { after, code }) if sent >= after => {
                 let reason = if code == 410 {
                     "Expired"
@@ -211,6 +208,14 @@ impl Stream {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Sends nothing until somebody ends it.
+    async fn silence(&mut self) -> End {
+        tokio::select! {
+            _ = self.cuts.changed() => End::Broken,
+            () = self.sender.closed() => End::Closed,
         }
     }
 
@@ -237,7 +242,8 @@ impl Stream {
             tokio::time::sleep(pause).await;
         }
         if mute {
-            return Ok(());
+            // For ever: a stream leaves nothing out.
+            return Err(self.silence().await);
         }
         self.sent += 1;
         // In two pieces, since the network keeps no events together.

@@ -59,8 +59,9 @@ impl Watcher {
         let begun = Instant::now();
         let mut progress = false;
         let end = self.try_stream(&mut version, &mut progress).await;
-        // What nobody changes has a quiet watch.
-        progress |= version.is_some() && begun.elapsed() > self.timing.longest_pause;
+        // What nobody changes has a quiet watch, but bookmarks come.
+        let silent = matches!(end, Err(Failure::Silent(_)));
+        progress |= version.is_some() && !silent && begun.elapsed() > self.timing.longest_pause;
         let end = match (end, version) {
             (Ok(end), _) => end,
             (Err(Failure::Ended), Some(version)) => End::Closed { version },
