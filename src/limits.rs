@@ -52,7 +52,11 @@ pub const FORWARD_SHARED_QUESTIONS: usize = 16_384;
 pub const KUBE_PAGE_OBJECTS: u32 = 500;
 /// Octets of one page; at a larger one half as many objects are asked for
 /// (`portolan_kubernetes_watch_failures_total`).
-pub const KUBE_PAGE_BYTES: usize = 64 << 20;
+pub const KUBE_PAGE_BYTES: usize = 4 << 20;
+/// Objects of a kind that are counted as unreadable now (`portolan_kubernetes_quarantined_objects`);
+/// further ones are left out as well, and only counted in
+/// `portolan_kubernetes_quarantined_objects_total`.
+pub const KUBE_QUARANTINE: usize = 1_024;
 /// Octets of one event of a watch; at a larger one the connection is given up and the kind listed
 /// again (`portolan_kubernetes_watch_failures_total`).
 pub const KUBE_EVENT_BYTES: usize = 16 << 20;

@@ -386,6 +386,33 @@ async fn bookmarks_move_the_version_on() {
 }
 
 #[tokio::test]
+async fn event_older_than_the_one_before_is_no_news_but_a_reason_to_list() {
+    let mut lab = Lab::new().await;
+    lab.api.apply(some_objects());
+    lab.start();
+    lab.sink.synced(&ALL).await;
+    let old = lab.api.objects("services").remove(0);
+    lab.api.apply([service("web", "10.0.0.9")]);
+    let address = |state: &crate::support::sink::State| {
+        cluster_ip(state.get(Kind::Service, "default", "web"))
+    };
+    lab.sink
+        .until("the new address", |state| {
+            address(state).as_deref() == Some("10.0.0.9")
+        })
+        .await;
+    lab.api.event("services", "MODIFIED", old);
+    lab.sink
+        .until("a list", |state| {
+            assert_eq!(address(state).as_deref(), Some("10.0.0.9"));
+            state.lists == 5
+        })
+        .await;
+    lab.api.delete("services", "default", "web");
+    lab.has(&[]).await;
+}
+
+#[tokio::test]
 async fn silent_and_slow_streams() {
     let mut lab = Lab::new().await;
     lab.api.apply(some_objects());
@@ -404,7 +431,11 @@ async fn silent_and_slow_streams() {
     assert_eq!(lab.sink.state().names(Kind::Service), ["web"]);
     lab.api.faults().mute = false;
     lab.has(&["unheard", "web"]).await;
-    assert_eq!(lab.sink.state().lists, 4);
+    assert_eq!(
+        lab.sink.state().deleted,
+        [],
+        "silence says of nothing that it is gone"
+    );
 }
 
 #[tokio::test]

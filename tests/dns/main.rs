@@ -10,6 +10,7 @@ mod documents;
 mod explain;
 mod forward;
 mod headless;
+mod kube_faults;
 mod kube_imports;
 mod kube_source;
 mod kubernetes;

@@ -104,6 +104,14 @@ impl Sink for Recorder {
         });
     }
 
+    fn keep(&self, kind: Kind, key: &Key) {
+        self.change(|state| {
+            if let Some(listed) = state.listing.get_mut(&kind) {
+                listed.insert(key.clone());
+            }
+        });
+    }
+
     fn delete(&self, kind: Kind, key: &Key) {
         self.change(|state| {
             state.objects.remove(&(kind, key.clone()));

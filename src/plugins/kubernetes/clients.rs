@@ -153,6 +153,10 @@ impl Sink for WithClients {
         }
     }
 
+    fn keep(&self, kind: Kind, key: &Key) {
+        self.index.keep(kind, key);
+    }
+
     fn delete(&self, kind: Kind, key: &Key) {
         if kind == Kind::Pod {
             self.clients.delete(key);

@@ -186,9 +186,10 @@ impl Config {
                     origin => *origin = Origin::Manifests(paths.collect::<Vec<PathBuf>>()),
                 }
             }
-            "apiserver_qps" => not_negative(&line.exactly::<1>()?[0])?,
-            "apiserver_burst" | "apiserver_max_inflight" => {
-                value::number::<u32>(&line.exactly::<1>()?[0]).map(drop)?;
+            "apiserver_qps" => settings.pace.qps = not_negative(&line.exactly::<1>()?[0])?,
+            "apiserver_burst" => settings.pace.burst = value::number(&line.exactly::<1>()?[0])?,
+            "apiserver_max_inflight" => {
+                settings.pace.max_inflight = value::number(&line.exactly::<1>()?[0])?;
             }
             "namespaces" => {
                 let names = line.some_args()?.iter();
@@ -274,10 +275,10 @@ fn selector(line: &Line) -> Result<Selector, Error> {
     })
 }
 
-fn not_negative(token: &Token) -> Result<(), Error> {
+fn not_negative(token: &Token) -> Result<f64, Error> {
     let number: f64 = value::number(token)?;
     if number >= 0.0 {
-        Ok(())
+        Ok(number)
     } else {
         Err(token.error(format!("must not be negative: {token}")))
     }

@@ -36,9 +36,18 @@ use std::time::Duration;
 /// # Errors
 /// Points at what is wrong in the Corefile.
 pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
+    setup_with(setup, source::Timing::default())
+}
+
+/// As [`setup`], with other waits than the usual ones.
+///
+/// # Errors
+/// Points at what is wrong in the Corefile.
+pub fn setup_with(setup: &mut Setup<'_>, timing: source::Timing) -> Result<(), Error> {
     let directive = setup.only_one()?;
     let base = setup.process.base_dir();
     let mut config = Config::read(directive, &setup.block.zones, &base)?;
+    config.settings.timing = timing;
     config.answers.local = local_addresses(&setup.block.bind);
     // Only labels of queries need to know who is behind an address.
     config.settings.pod_labels = config.settings.pods && setup.loaded.contains(&"metadata");

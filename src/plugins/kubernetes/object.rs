@@ -147,6 +147,8 @@ pub trait Sink: Send + Sync + 'static {
     fn list_start(&self, kind: Kind);
     /// An object exists in this form.
     fn set(&self, key: Key, object: Object);
+    /// An object exists, in a form that cannot be read: what is known of it stays as it is.
+    fn keep(&self, kind: Kind, key: &Key);
     /// An object is gone.
     fn delete(&self, kind: Kind, key: &Key);
     /// The list of `kind` is complete: what was not set since it began is gone, and the kind is

@@ -23,6 +23,7 @@ const NAMES: [&str; 3] = ["", "a", "b"];
 enum Step {
     Start(Kind),
     Set(Key, Object),
+    Keep(Kind, Key),
     Delete(Kind, Key),
     End(Kind),
 }
@@ -112,6 +113,7 @@ fn step() -> impl Strategy<Value = Step> {
             (key(kind), object(kind)).prop_map(|(key, object)| Step::Set(key, object))
         }),
         3 => kind().prop_flat_map(|kind| key(kind).prop_map(move |key| Step::Delete(kind, key))),
+        1 => kind().prop_flat_map(|kind| key(kind).prop_map(move |key| Step::Keep(kind, key))),
     ]
 }
 
@@ -136,6 +138,11 @@ impl Model {
                     Object::Pod(Pod { deleted: true, .. }) => {}
                     Object::Pod(Pod { ip: None, .. }) => drop(self.objects.remove(&(kind, key))),
                     object => drop(self.objects.insert((kind, key), object)),
+                }
+            }
+            Step::Keep(kind, key) => {
+                if let Some(list) = self.lists.get_mut(&kind) {
+                    list.insert(key);
                 }
             }
             Step::Delete(kind, key) => {
@@ -296,6 +303,7 @@ proptest! {
             match step.clone() {
                 Step::Start(kind) => index.list_start(kind),
                 Step::Set(key, object) => index.set(key, object),
+                Step::Keep(kind, key) => index.keep(kind, &key),
                 Step::Delete(kind, key) => index.delete(kind, &key),
                 Step::End(kind) => index.list_end(kind),
             }

@@ -312,6 +312,32 @@ impl Sink for Index {
         }
     }
 
+    fn keep(&self, kind: Kind, key: &Key) {
+        let writer = self.writer();
+        let mark = writer.lists.mark(kind);
+        match kind {
+            Kind::Namespace => {
+                let hash = self.namespaces.hash([key.name.as_bytes(), b""]);
+                self.namespaces.find(hash, |known| {
+                    (known.name == key.name).then(|| known.mark.store(mark, Relaxed))
+                });
+            }
+            Kind::Service => {
+                if let Some(entry) = self.entry(key) {
+                    entry.mark.store(mark, Relaxed);
+                }
+            }
+            Kind::EndpointSlice => {
+                if let Some((entry, at)) = self.slice(&writer, key) {
+                    entry.slices[at].mark.store(mark, Relaxed);
+                }
+            }
+            Kind::Pod => self
+                .pods
+                .keep(&writer.pods, &key.namespace, &key.name, mark),
+        }
+    }
+
     fn delete(&self, kind: Kind, key: &Key) {
         self.remove(&mut self.writer(), kind, key.clone());
     }

@@ -1,20 +1,24 @@
 //! The client of the API server: credentials, and requests that are counted.
 
 use super::decode::{self, Format};
+use super::pace::{Pace, Pacer};
 use super::watch::Failure;
 use super::{Origin, SetupError, Tls};
 use crate::metrics::{Cells, Histogram, Registry, Shard};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http_body_util::BodyExt;
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use kube::Client;
-use kube::client::{Body, ClientBuilder};
+use kube::client::{Body, ConfigExt};
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tower::{BoxError, ServiceBuilder};
 
 const AGENT: &str = concat!("portolan/", env!("CARGO_PKG_VERSION"));
 /// Octets of the body of an error that are read.
@@ -39,11 +43,21 @@ const CODES: [u16; 20] = [
     504,
 ];
 
+/// After so long without an acknowledgement, or an answer to three probes, a connection is dead: a
+/// node that is gone says nothing.
+const DEAD_AFTER: Duration = Duration::from_secs(30);
+/// Credentials are read again no sooner than this after they were.
+const RENEW: Duration = Duration::from_millis(250);
+
 /// The API server.
 pub(super) struct Api {
-    client: Client,
+    origin: Origin,
+    runtime: Handle,
+    client: Mutex<(Client, Instant)>,
+    pacer: Pacer,
     requests: Arc<Cells>,
     durations: Histogram,
+    paced: Histogram,
 }
 
 /// A successful response.
@@ -58,30 +72,18 @@ impl Api {
     /// Reads credentials and certificates, and connects nowhere yet.
     pub(super) fn new(
         origin: &Origin,
+        pace: Pace,
         runtime: &Handle,
         metrics: &Registry,
     ) -> Result<Self, SetupError> {
         // A provider that is installed already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = match origin {
-            Origin::Kubeconfig { file, context } => kubeconfig(file, context.clone())?,
-            Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref())?,
-            Origin::InCluster | Origin::Manifests(_) => {
-                Config::incluster().map_err(|error| SetupError::InCluster(chain(&error)))?
-            }
-        };
-        // The state machine has its own back-off.
-        config.default_retry = false;
+        let config = config(origin)?;
         let host = match config.cluster_url.authority() {
             Some(authority) => authority.as_str().to_owned(),
             None => String::new(),
         };
-        // The client spawns a task of its own.
-        let _runtime = runtime.enter();
-        let client = ClientBuilder::try_from(config).map_err(|error| match origin {
-            Origin::InCluster => SetupError::InCluster(chain(&error)),
-            _ => SetupError::Client(chain(&error)),
-        })?;
+        let client = client(config, origin, runtime)?;
         let codes = CODES.iter().map(u16::to_string);
         let codes: Vec<String> = codes.chain(["<error>".to_owned()]).collect();
         let labels = |code| {
@@ -91,20 +93,28 @@ impl Api {
                 ("host", host.clone()),
             ]
         };
+        let histogram = |name, help| {
+            let labels = vec![("verb", "GET".to_owned()), ("host", host.clone())];
+            metrics.histogram(name, help, labels, &BUCKETS, 1e9)
+        };
         Ok(Self {
-            client: client.build(),
+            origin: origin.clone(),
+            runtime: runtime.clone(),
+            client: Mutex::new((client, Instant::now())),
+            pacer: Pacer::new(pace),
+            paced: histogram(
+                "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
+                "Client side rate limiter latency in seconds. Broken down by verb and host.",
+            ),
+            durations: histogram(
+                "coredns_kubernetes_rest_client_request_duration_seconds",
+                "Request latency in seconds. Broken down by verb and host.",
+            ),
             requests: metrics.row(
                 "coredns_kubernetes_rest_client_requests_total",
                 "Number of HTTP requests, partitioned by status code, method, and host.",
                 vec![("host", host.clone())],
                 || codes.into_iter().map(labels).collect(),
-            ),
-            durations: metrics.histogram(
-                "coredns_kubernetes_rest_client_request_duration_seconds",
-                "Request latency in seconds. Broken down by verb and host.",
-                vec![("verb", "GET".to_owned()), ("host", host.clone())],
-                &BUCKETS,
-                1e9,
             ),
         })
     }
@@ -117,9 +127,13 @@ impl Api {
             .body(Body::empty())
             .map_err(|error| Failure::Connection(chain(&error)))?;
         let begun = Instant::now();
-        let answer = tokio::time::timeout(patience, self.client.send(request)).await;
-        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.durations.observe(Shard::SHARED, nanos);
+        let permit = self.pacer.wait().await;
+        observe(&self.paced, begun);
+        let begun = Instant::now();
+        let client = self.client().0.clone();
+        let answer = tokio::time::timeout(patience, client.send(request)).await;
+        drop(permit);
+        observe(&self.durations, begun);
         let code = match &answer {
             Ok(Ok(response)) => response.status().as_u16(),
             _ => 0,
@@ -127,6 +141,9 @@ impl Api {
         let cell = CODES.iter().position(|&known| known == code);
         self.requests
             .add(Shard::SHARED, cell.unwrap_or(CODES.len()), 1);
+        if code == 0 || code == 401 {
+            self.renew();
+        }
         let response = answer
             .map_err(|_| Failure::Silent(patience))?
             .map_err(|error| Failure::Connection(chain(&error)))?;
@@ -139,6 +156,7 @@ impl Api {
             let text = text.ok().and_then(Result::ok).unwrap_or_default();
             let mut status = decode::status(format, &text);
             status.code = code;
+            status.retry_after = retry_after(&head.headers);
             return Err(Failure::Status(status));
         }
         match format {
@@ -146,6 +164,76 @@ impl Api {
             None => Err(Failure::ContentType(media.to_owned())),
         }
     }
+
+    fn client(&self) -> MutexGuard<'_, (Client, Instant)> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads credentials and certificates again: what failed may have failed because a token, a
+    /// certificate or the authority was replaced. What is being received goes on.
+    fn renew(&self) {
+        let mut current = self.client();
+        if current.1.elapsed() < RENEW {
+            return;
+        }
+        current.1 = Instant::now();
+        let new =
+            config(&self.origin).and_then(|config| client(config, &self.origin, &self.runtime));
+        match new {
+            Ok(new) => current.0 = new,
+            Err(error) => tracing::debug!(target: "plugin/kubernetes", "credentials: {error}"),
+        }
+    }
+}
+
+fn observe(histogram: &Histogram, begun: Instant) {
+    let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    histogram.observe(Shard::SHARED, nanos);
+}
+
+/// `Retry-After` in seconds (RFC 9110 §10.2.3); the API does not send dates.
+fn retry_after(headers: &http::HeaderMap) -> u32 {
+    let value = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    value.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn config(origin: &Origin) -> Result<Config, SetupError> {
+    match origin {
+        Origin::Kubeconfig { file, context } => kubeconfig(file, context.clone()),
+        Origin::Endpoint { url, tls } => endpoint(url, tls.as_ref()),
+        Origin::InCluster | Origin::Manifests(_) => {
+            Config::incluster().map_err(|error| SetupError::InCluster(chain(&error)))
+        }
+    }
+}
+
+/// A client that connects nowhere yet.
+fn client(config: Config, origin: &Origin, runtime: &Handle) -> Result<Client, SetupError> {
+    let failed = |error: kube::Error| match origin {
+        Origin::InCluster => SetupError::InCluster(chain(&error)),
+        _ => SetupError::Client(chain(&error)),
+    };
+    // The client spawns tasks of its own.
+    let _runtime = runtime.enter();
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_keepalive(Some(DEAD_AFTER / 3));
+    connector.set_keepalive_interval(Some(DEAD_AFTER / 3));
+    connector.set_keepalive_retries(Some(3));
+    connector.set_tcp_user_timeout(Some(DEAD_AFTER));
+    let connector = config.rustls_https_connector_with_connector(connector);
+    let connections = legacy::Client::builder(TokioExecutor::new());
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(failed)?)
+        .layer(config.extra_headers_layer().map_err(failed)?)
+        .map_err(BoxError::from)
+        .service(connections.build(connector.map_err(failed)?));
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// Reads a body of at most `limit` octets.

@@ -7,18 +7,22 @@
 mod client;
 pub mod decode;
 mod manifests;
+mod pace;
 mod resource;
 pub mod selector;
 mod watch;
 
+pub use pace::Pace;
 pub use resource::Resource;
 pub use watch::Timing;
 
-use super::object::{Kind, Sink};
-use crate::metrics::Registry;
+use super::object::{Key, Kind, Sink};
+use crate::limits::KUBE_QUARANTINE;
+use crate::metrics::{Counter, Gauge, Registry};
 use selector::Selector;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -39,6 +43,8 @@ pub struct Settings {
     pub labels: Selector,
     /// `namespace_labels`: namespaces without these labels do not exist.
     pub namespace_labels: Selector,
+    /// How fast the API server is asked.
+    pub pace: Pace,
     /// How long to wait for what.
     pub timing: Timing,
 }
@@ -221,7 +227,12 @@ pub fn start(
         tasks.spawn_on(manifests.run(), runtime);
         return Ok(Running { tasks });
     }
-    let api = Arc::new(client::Api::new(&settings.origin, runtime, metrics)?);
+    let api = Arc::new(client::Api::new(
+        &settings.origin,
+        settings.pace,
+        runtime,
+        metrics,
+    )?);
     for resource in settings.resources() {
         let Some(sink) = sinks.of(resource) else {
             continue;
@@ -234,28 +245,68 @@ pub fn start(
 
 /// Says that an object is left out, and counts it.
 #[derive(Clone)]
-struct Quarantine(crate::metrics::Counter);
+struct Quarantine {
+    resource: Resource,
+    total: Counter,
+    now: Gauge,
+    /// Those that are left out now, as far as they are counted.
+    keys: Arc<Mutex<HashSet<Key>>>,
+}
 
 impl Quarantine {
     fn new(resource: Resource, metrics: &Registry) -> Self {
-        Self(metrics.counter(
-            "portolan_kubernetes_quarantined_objects_total",
-            "Objects left out because they could not be read.",
-            vec![("kind", resource.object().to_owned())],
-        ))
+        let labels = || vec![("kind", resource.object().to_owned())];
+        Self {
+            resource,
+            total: metrics.counter(
+                "portolan_kubernetes_quarantined_objects_total",
+                "Objects left out because they could not be read.",
+                labels(),
+            ),
+            now: metrics.gauge(
+                "portolan_kubernetes_quarantined_objects",
+                "Objects that are left out now because they cannot be read.",
+                labels(),
+            ),
+            keys: Arc::default(),
+        }
     }
 
     /// Counts an object of which the log says elsewhere what is wrong.
     fn count(&self) {
-        self.0.inc();
+        self.total.inc();
     }
 
-    fn object(&self, resource: Resource, key: &super::object::Key, error: &decode::Error) {
-        self.0.inc();
+    /// An object that cannot be read, with its name as far as that could be.
+    fn object(&self, key: &Key, error: &decode::Error) {
+        self.total.inc();
         tracing::warn!(
             target: "plugin/kubernetes",
             "{} {}/{} is left out: {error}",
-            resource.object(), key.namespace, key.name
+            self.resource.object(), key.namespace, key.name
         );
+        self.change(|keys| {
+            if keys.len() < KUBE_QUARANTINE {
+                keys.insert(key.clone());
+            }
+        });
+    }
+
+    /// An object that can be read, or is gone.
+    fn no_longer(&self, key: &Key) {
+        if self.now.get() > 0 {
+            self.change(|keys| keys.retain(|known| known != key));
+        }
+    }
+
+    /// A list begins: it shows what is wrong now.
+    fn list_begins(&self) {
+        self.change(HashSet::clear);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashSet<Key>)) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut keys);
+        self.now.set(keys.len() as i64);
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn status(body: &[u8]) -> Result<Status, Error> {
         code: json.code.unwrap_or(0),
         reason: text(&json.reason).into(),
         message: text(&json.message).into(),
+        ..Status::default()
     })
 }
 

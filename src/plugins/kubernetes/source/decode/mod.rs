@@ -121,6 +121,17 @@ pub enum Event<'a> {
     Error(Status),
 }
 
+impl Event<'_> {
+    /// The version that the event stands for, empty if it has none.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::Set(item) => &item.version,
+            Self::Deleted(_, version) | Self::Bookmark { version, .. } => version,
+            Self::Error(_) => "",
+        }
+    }
+}
+
 /// A `metav1.Status`: the API's error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -130,6 +141,8 @@ pub struct Status {
     pub reason: String,
     /// A sentence.
     pub message: String,
+    /// The header `Retry-After` in seconds; 0 without one.
+    pub retry_after: u32,
 }
 
 /// What is read of `metadata`.

@@ -28,6 +28,7 @@ impl Sink for Lines {
         };
         self.0.lock().unwrap().push(line);
     }
+    fn keep(&self, _: Kind, _: &Key) {}
     fn delete(&self, _: Kind, _: &Key) {}
     fn list_end(&self, _: Kind) {}
 }
@@ -292,7 +293,7 @@ items:
         lab.lines(),
         ["namespace default", "service default/good [] "]
     );
-    let count = Quarantine::new(Resource::Service, &lab.metrics).0.get();
+    let count = Quarantine::new(Resource::Service, &lab.metrics).total.get();
     assert_eq!(count, 1);
 }
 

@@ -41,6 +41,13 @@ impl Timing {
         doubled.mul_f64(jitter).min(self.longest_pause)
     }
 
+    /// The same, and no shorter than the server wants (`Retry-After`); more than the longest pause
+    /// is not believed.
+    pub(super) fn pause_at_least(&self, failures: u32, wanted: Duration) -> Duration {
+        self.pause_after(failures)
+            .max(wanted.min(self.longest_pause))
+    }
+
     /// How long the server is asked to keep the next watch open.
     pub(super) fn watch_timeout(&self) -> Duration {
         self.watch.mul_f64(rand::random_range(1.0..2.0))
@@ -58,6 +65,11 @@ mod tests {
         for (failures, least, most) in [(1, 800, 1200), (2, 1600, 2400), (4, 6400, 9600)] {
             let pause = timing.pause_after(failures).as_millis();
             assert!((least..=most).contains(&pause), "{failures}: {pause}");
+        }
+        let seconds = Duration::from_secs;
+        for (wanted, least, most) in [(0, 800, 1200), (5, 5000, 5000), (3600, 30_000, 30_000)] {
+            let pause = timing.pause_at_least(1, seconds(wanted)).as_millis();
+            assert!((least..=most).contains(&pause), "{wanted}: {pause}");
         }
         assert_eq!(timing.pause_after(40), timing.longest_pause);
         assert_eq!(timing.pause_after(u32::MAX), timing.longest_pause);

@@ -15,6 +15,8 @@ enum Step {
     Listed,
     /// A bookmark within the initial list: nothing.
     Idle,
+    /// It is older than an event before it, and was not applied.
+    Disorder,
     /// The stream is of no use any more.
     End(End),
 }
@@ -57,8 +59,9 @@ impl Watcher {
         let begun = Instant::now();
         let mut progress = false;
         let end = self.try_stream(&mut version, &mut progress).await;
-        // What nobody changes has a quiet watch.
-        progress |= version.is_some() && begun.elapsed() > self.timing.longest_pause;
+        // What nobody changes has a quiet watch, but bookmarks come.
+        let silent = matches!(end, Err(Failure::Silent(_)));
+        progress |= version.is_some() && !silent && begun.elapsed() > self.timing.longest_pause;
         let end = match (end, version) {
             (Ok(end), _) => end,
             (Err(Failure::Ended), Some(version)) => End::Closed { version },
@@ -107,6 +110,12 @@ impl Watcher {
                         silent_at = Instant::now() + self.timing.silence;
                     }
                     Step::Idle => {}
+                    // What else is missing nobody knows: only a list tells. A server that keeps on
+                    // doing so is asked ever more seldom.
+                    Step::Disorder => {
+                        *progress = false;
+                        return Ok(End::Gone);
+                    }
                     Step::End(end) => return Ok(end),
                 }
             }
@@ -115,13 +124,20 @@ impl Watcher {
 
     /// Applies an event. `version` is `None` until the initial list is complete.
     fn apply(&self, format: Format, frame: &[u8], version: &mut Option<String>) -> Step {
-        let seen = match decode::event(format, self.resource, frame) {
+        let event = decode::event(format, self.resource, frame);
+        if let (Ok(event), Some(version)) = (&event, &version)
+            && is_older(event.version(), version)
+        {
+            return Step::Disorder;
+        }
+        let seen = match event {
             Ok(Event::Set(item)) => {
                 let seen = item.version.clone();
                 self.set(item);
                 seen
             }
             Ok(Event::Deleted(key, seen)) => {
+                self.quarantine.no_longer(&key);
                 self.sink.delete(self.kind, &key);
                 seen
             }
@@ -149,8 +165,7 @@ impl Watcher {
                 };
             }
             Err(error) => {
-                self.quarantine
-                    .object(self.resource, &Default::default(), &error);
+                self.quarantine.object(&Default::default(), &error);
                 return Step::Applied;
             }
         };
@@ -165,13 +180,21 @@ impl Watcher {
 
     fn set(&self, item: Item<'_>) {
         match item.object {
-            Ok(object) => self.sink.set(item.key, object),
-            Err(error) => self.quarantine.object(self.resource, &item.key, &error),
+            Ok(object) => {
+                self.quarantine.no_longer(&item.key);
+                self.sink.set(item.key, object);
+            }
+            Err(error) => {
+                self.quarantine.object(&item.key, &error);
+                // It is there: what is known of it is better than nothing.
+                self.sink.keep(self.kind, &item.key);
+            }
         }
     }
 
     fn list_start(&self) {
         self.signs.list_begins();
+        self.quarantine.list_begins();
         self.sink.list_start(self.kind);
     }
 
@@ -188,5 +211,14 @@ impl Watcher {
     fn list_end(&self) {
         self.signs.list_ends();
         self.sink.list_end(self.kind);
+    }
+}
+
+/// Whether a version is before another. Versions are decimal numbers that grow, since Kubernetes
+/// 1.35 by definition; those that are none are never older.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
     }
 }

@@ -43,6 +43,14 @@ impl Failure {
         matches!(self, Self::Status(status) if status.code == 404)
     }
 
+    /// How long the server wants to be left alone.
+    pub(super) fn retry_after(&self) -> Duration {
+        match self {
+            Self::Status(status) => Duration::from_secs(status.retry_after.into()),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether the server says that it does not do what was asked, and never will.
     pub(super) const fn is_refusal(&self) -> bool {
         match self {

@@ -61,6 +61,8 @@ impl Watcher {
     pub(super) async fn run(self) {
         let mut state = State::StreamList;
         let mut failures = 0_u32;
+        // Watches in a row of which nothing was heard.
+        let mut silences = 0_u32;
         loop {
             let (end, progress) = match &state {
                 State::StreamList => self.stream(None).await,
@@ -78,7 +80,11 @@ impl Watcher {
             if !smooth {
                 failures = failures.saturating_add(1);
             }
-            let next = state.clone().after(&end, failures);
+            silences = match end.is_silence(progress) {
+                true => silences.saturating_add(1),
+                false => 0,
+            };
+            let next = state.clone().after(&end, failures).despite(silences);
             // The first time at once. Streams that end at once, or versions that are always too
             // old, must not keep the server busy.
             let soon = self.timing.pause_after(failures.saturating_sub(1));
@@ -96,7 +102,7 @@ impl Watcher {
                 }
                 End::Failed { failure, .. } => {
                     self.signs.failed(failure);
-                    self.timing.pause_after(failures)
+                    self.timing.pause_at_least(failures, failure.retry_after())
                 }
                 End::Gone => {
                     self.signs.log(&"the version expired, listing again");

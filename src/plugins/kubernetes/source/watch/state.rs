@@ -5,6 +5,8 @@ use crate::limits::KUBE_PAGE_OBJECTS;
 
 /// After how many failures in a row another way is tried.
 const PATIENCE: u32 = 3;
+/// After how many watches in a row of which nothing was heard the version is given up.
+const SILENCES: u32 = 2;
 
 /// What the next request is.
 ///
@@ -16,7 +18,7 @@ const PATIENCE: u32 = 3;
 ///  │     Watch ◀──────────────────────────────────────┘ last page
 ///  │      │ ▲│
 ///  │      │ └┘ ended, failed: on from the last version
-///  └──────┘ 410 Gone, or the server answered with errors three times
+///  └──────┘ 410 Gone, or the server answered with errors three times, or said nothing twice
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -67,6 +69,18 @@ impl End {
             failure => Self::Failed { failure, version },
         }
     }
+
+    /// Whether it was a watch of which nothing was heard, not even a bookmark.
+    pub(super) const fn is_silence(&self, progress: bool) -> bool {
+        let silent = matches!(
+            self,
+            Self::Failed {
+                failure: Failure::Silent(_),
+                version: Some(_),
+            }
+        );
+        silent && !progress
+    }
 }
 
 impl State {
@@ -100,6 +114,18 @@ impl State {
                 None if failures >= PATIENCE || failure.is_refusal() => Self::PAGES,
                 None => state,
             },
+        }
+    }
+}
+
+impl State {
+    /// The state once so many watches in a row were silent. A server whose storage was replaced has
+    /// lower versions, and says nothing to who asks for what comes after a higher one; any other
+    /// sends a bookmark about once a minute.
+    pub(super) fn despite(self, silences: u32) -> Self {
+        match self {
+            Self::Watch { .. } if silences >= SILENCES => Self::StreamList,
+            state => state,
         }
     }
 }
@@ -166,5 +192,19 @@ mod tests {
             let text = format!("{from:?} {end:?} {failures}");
             assert_eq!(from.after(&end, failures), to, "{text}");
         }
+    }
+
+    #[test]
+    fn versions_that_nobody_speaks_of_are_given_up() {
+        let silence = |version: Option<&str>| End::Failed {
+            failure: Failure::Silent(std::time::Duration::ZERO),
+            version: version.map(str::to_owned),
+        };
+        assert!(silence(Some("7")).is_silence(false));
+        assert!(!silence(Some("7")).is_silence(true), "a bookmark came");
+        assert!(!silence(None).is_silence(false), "the list was silent");
+        assert_eq!(watch().despite(1), watch());
+        assert_eq!(watch().despite(2), State::StreamList);
+        assert_eq!(State::PAGES.despite(2), State::PAGES);
     }
 }
