@@ -5,6 +5,7 @@ use super::dns::Client;
 use super::process::Process;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// `pods insecure` or `pods verified`.
 pub type Mode = &'static str;
@@ -108,6 +109,20 @@ impl Contender {
 }
 
 impl Server {
+    /// Asks for a service until it is answered; since the start of the process.
+    pub fn answers(&self, name: &str) -> Result<Duration, String> {
+        let ready = self.process.age();
+        loop {
+            let known = self.knows(name);
+            let age = self.process.age();
+            match known {
+                Ok(()) => return Ok(age),
+                Err(error) if age > ready + PATIENCE => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// That it knows a service: a server that has seen nothing would be a small one.
     pub fn knows(&self, name: &str) -> Result<(), String> {
         let reply = Client::to(self.dns)?.ask(name)?;
@@ -117,6 +132,9 @@ impl Server {
         }
     }
 }
+
+/// How long after `/ready` a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn display(path: &Path) -> String {
     path.display().to_string()

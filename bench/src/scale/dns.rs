@@ -129,7 +129,10 @@ mod tests {
     #[test]
     fn queries_and_replies() {
         let mut message = query(0x0102, "a.bc.", A);
-        assert_eq!(&message[12..22], b"\x01a\x02bc\0\0\x01\0\x01"[..].get(..10).unwrap());
+        assert_eq!(
+            &message[12..22],
+            b"\x01a\x02bc\0\0\x01\0\x01"[..].get(..10).unwrap()
+        );
         message.truncate(12 + 6 + 4);
         assert_eq!(parse(&message), None, "a query");
         message[2] = 0x85;
@@ -141,7 +144,10 @@ mod tests {
         }
         let reply = parse(&message).unwrap();
         assert_eq!((reply.id, reply.code, reply.answers), (0x0102, 0, 2));
-        assert_eq!(reply.addresses, [[10, 0, 0, 7], [10, 0, 0, 9]].map(Ipv4Addr::from));
+        assert_eq!(
+            reply.addresses,
+            [[10, 0, 0, 7], [10, 0, 0, 9]].map(Ipv4Addr::from)
+        );
         for len in 0..message.len() {
             assert_eq!(parse(&message[..len]), None, "{len}");
         }

@@ -150,7 +150,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     }
     let mut cuts = shared.cuts.subscribe();
     cuts.mark_unchanged();
-    let target = request.uri().path_and_query().map_or("/", |uri| uri.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |uri| uri.as_str());
     let mut onwards = Request::builder()
         .method(request.method().clone())
         .uri(target);

@@ -3,19 +3,19 @@
 
 mod api;
 mod args;
-//T mod churn;
-//T mod contender;
-//T mod curve;
-//T mod dns;
-//T mod fresh;
-//T mod front;
-//T mod history;
+mod churn;
+mod contender;
+mod curve;
+mod dns;
+mod fresh;
+mod front;
+mod history;
 mod manifests;
-//T mod memory;
+mod memory;
 mod objects;
-//T mod process;
+mod process;
 mod shape;
-//T mod start;
+mod start;
 
 use args::Args;
 
@@ -77,11 +77,11 @@ churn:
 pub fn run(command: &str, args: impl Iterator<Item = String>) -> Option<Result<(), String>> {
     let run: fn(&mut Args) -> Result<(), String> = match command {
         "objects" => objects::run,
-        //T "memory" => memory::run,
-        //T "start" => start::run,
-        //T "fresh" => fresh::run,
-        //T "churn" => churn::run,
-        //T "curve" => curve::run,
+        "memory" => memory::run,
+        "start" => start::run,
+        "fresh" => fresh::run,
+        "churn" => churn::run,
+        "curve" => curve::run,
         _ => return None,
     };
     Some(Args::parse(args).and_then(|args| match args {

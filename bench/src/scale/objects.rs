@@ -196,7 +196,8 @@ pub async fn remove(api: &Api, prefix: &str) -> Result<(), String> {
     Ok(())
 }
 
-async fn remove_namespace(api: &Api, name: &str) -> Result<(), String> {
+/// Removes a namespace and what is in it.
+pub async fn remove_namespace(api: &Api, name: &str) -> Result<(), String> {
     let core = format!("/api/v1/namespaces/{name}");
     let discovery = format!("/apis/discovery.k8s.io/v1/namespaces/{name}");
     for path in [

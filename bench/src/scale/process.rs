@@ -62,6 +62,11 @@ impl Process {
         Ok(self.begun.elapsed())
     }
 
+    /// Since its start.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// Its memory.
     pub fn memory(&self) -> Result<Memory, String> {
         let path = format!("/proc/{}/status", self.child.id());

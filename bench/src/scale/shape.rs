@@ -44,6 +44,17 @@ impl Size {
         )
     }
 
+    /// The name of a service with an address, the last of all.
+    pub fn known_service(&self) -> String {
+        let last = (0..self.services).rev().find(|&index| !is_headless(index));
+        let last = last.unwrap_or_default();
+        format!(
+            "{}.{}.svc.cluster.local",
+            service_name(last),
+            self.namespace(last)
+        )
+    }
+
     pub fn namespace_name(&self, index: u32) -> String {
         format!("{}-{index}", self.prefix)
     }
