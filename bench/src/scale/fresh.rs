@@ -66,8 +66,8 @@ impl Bench {
         self.runtime.block_on(made).map(drop)
     }
 
-    /// A service is created, gets a port, and is deleted; each is asked for before it is so, as
-    /// clients do that wait for it.
+    /// A service is created, gets a port, and is deleted. Before each change the name is asked for,
+    /// as clients do, so that whoever keeps answers has an old one.
     fn measure(
         &self,
         contender: &Contender,
@@ -146,6 +146,7 @@ impl Bench {
         let (replied, _) = self.change(Method::PATCH, &path, MERGE, object)?;
         let updated = until(replied, || Ok(client.ask_type(&port, SRV)?.answers == 1))?;
 
+        client.ask(&host)?;
         let (replied, _) = self.change(Method::DELETE, &path, JSON, String::new())?;
         let deleted = until(replied, || Ok(gone(&client.ask(&host)?)))?;
         Ok([created, updated, deleted])

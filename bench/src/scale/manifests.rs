@@ -8,10 +8,13 @@ use std::path::Path;
 /// Objects of one file.
 const PER_FILE: u32 = 1_000;
 
+/// What the object of an index looks like.
+type Shape<'s> = &'s dyn Fn(u32) -> Value;
+
 /// Writes `namespaces-0.yaml`, `services-0.yaml`, … into a folder.
 pub fn write(folder: &Path, size: &Size) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    let kinds: [(&str, u32, &dyn Fn(u32) -> Value); 4] = [
+    let kinds: [(&str, u32, Shape<'_>); 4] = [
         ("namespaces", size.namespaces, &|index| {
             size.namespace_object(index)
         }),
@@ -77,9 +80,8 @@ mod tests {
         let count = |file: &str| {
             let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
             let parts = text.split("---\n").skip(1);
-            parts
-                .map(|part| serde_json::from_str::<Value>(part).unwrap())
-                .count()
+            let objects = parts.map(|part| serde_json::from_str::<Value>(part).unwrap());
+            objects.filter(|object| object["kind"].is_string()).count()
         };
         assert_eq!(count("services-0.yaml"), 20);
         assert_eq!(count("slices-0.yaml"), 30);
