@@ -1,7 +1,7 @@
 //! The arguments of a command: `--name value`, and a few flags without value.
 
 /// Flags that stand alone.
-const ALONE: [&str; 2] = ["--delete", "--no-cache"];
+const ALONE: [&str; 3] = ["--delete", "--keep", "--no-cache"];
 
 /// Arguments, of which each command takes what it knows.
 pub struct Args {

@@ -9,7 +9,7 @@ use super::shape::Size;
 use super::start;
 
 /// The command: makes the objects of each point beside those of the one before, and removes all at
-/// the end.
+/// the end, unless they are to be kept.
 pub fn run(args: &mut Args) -> Result<(), String> {
     let prefix = args.text("--prefix").unwrap_or_else(|| "curve".into());
     let contenders = contender::take(args)?;
@@ -17,6 +17,7 @@ pub fn run(args: &mut Args) -> Result<(), String> {
     let rounds = args.positive("--rounds", 3)?;
     let connections = args.positive("--connections", 16)?;
     let relist = args.text("--relist");
+    let keep = args.text("--keep").is_some();
     let points = points(args.text("--points"))?;
     args.finish()?;
     let runtime = api::runtime()?;
@@ -44,6 +45,9 @@ pub fn run(args: &mut Args) -> Result<(), String> {
                 );
             }
         }
+    }
+    if keep {
+        return Ok(());
     }
     let mut before = 0;
     for &point in &points {

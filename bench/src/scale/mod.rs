@@ -33,8 +33,9 @@ Usage: portolan-bench COMMAND [OPTIONS]
   churn     latency, memory and wrong answers while endpoint slices change
   curve     memory and start over clusters of 1,000 to 150,000 objects (makes and removes them)
 
-Size of the cluster (objects; memory, start and churn want the same to know whom to ask for):
-  --prefix NAME       of the namespaces, and value of the label of everything (default bench)
+Size of the cluster (objects; memory and start want the same, to know whom to ask for):
+  --prefix NAME       of the namespaces, and value of the label of everything (default bench;
+                      curve: curve)
   --services N        (default 10000); every tenth is headless, with host names
   --slices N          (default 10000)
   --endpoints N       of all slices together (default 22000)
@@ -53,11 +54,12 @@ objects:
   --manifests DIR     writes files for `kubernetes { manifests DIR }` and asks no API server
 
 memory, start, curve:
-  --rounds N          of which the median is shown (default: memory 3, start 5)
+  --rounds N          of which the median is shown (default: start 5, memory and curve 3)
   --relist COMMAND    forces the relist (a restart of the API server, say); without it the servers
                       are connected through a front of this tool, which cuts every watch and
                       answers 410 Gone to its resumption
   --points N,N,…      curve: how many objects (default 1000,10000,50000,150000)
+  --keep              curve: leaves the objects for another run
 
 fresh:
   --times N           changes of each sort (default 200)
@@ -66,7 +68,7 @@ fresh:
 
 churn:
   --rate N            slice updates a second (default 500)
-  --seconds N         of each phase (default 300)
+  --seconds N         of each of three phases: quiet, control, churn (default 300)
   --load N            dnsperf's queries a second (default: half of what the server takes)
   --checked N         checked queries a second (default 2000)
   --targets N         headless services that change (default 200, at most 256)

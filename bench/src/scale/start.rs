@@ -25,8 +25,8 @@ pub fn run(args: &mut Args) -> Result<(), String> {
 
 /// The head of the table.
 const HEAD: &str = "\
-| server | pods | to /ready s | least | most | to an answer s |
-|---|---|---|---|---|---|";
+| server | pods | to /ready s | least | most | to an answer s | peak MiB |
+|---|---|---|---|---|---|---|";
 
 /// The times of a server.
 pub struct Row {
@@ -37,19 +37,22 @@ pub struct Row {
     most: Duration,
     /// To the first right answer after `/ready` has said yes.
     answered: Duration,
+    /// The most memory until then, in KiB.
+    peak: u64,
 }
 
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "| {} | {} | {:.3} | {:.3} | {:.3} | {:.3} |",
+            "| {} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} |",
             self.name,
             self.mode,
             self.median.as_secs_f64(),
             self.least.as_secs_f64(),
             self.most.as_secs_f64(),
-            self.answered.as_secs_f64()
+            self.answered.as_secs_f64(),
+            self.peak as f64 / 1024.0
         )
     }
 }
@@ -80,7 +83,7 @@ pub fn measure(
                 ready.as_secs_f64(),
                 answered.as_secs_f64()
             );
-            times.push((ready, answered));
+            times.push((ready, answered, server.process.memory()?.peak));
         }
     }
     let rows = contenders.iter().zip(times).map(|(contender, times)| Row {
@@ -90,6 +93,7 @@ pub fn measure(
         least: times.iter().map(|time| time.0).min().unwrap_or_default(),
         most: times.iter().map(|time| time.0).max().unwrap_or_default(),
         answered: median(times.iter().map(|time| time.1)),
+        peak: median(times.iter().map(|time| time.2)),
     });
     Ok(rows.collect())
 }
