@@ -6,7 +6,7 @@ use super::contender::{self, Contender, Mode, Setting};
 use super::front::Front;
 use super::process::Memory;
 use super::shape::Size;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -179,7 +179,10 @@ impl Bench {
 
 fn command(words: &[String]) -> Result<(), String> {
     let (program, rest) = words.split_first().ok_or("--relist: no command")?;
-    let status = Command::new(program).args(rest).status();
+    let status = Command::new(program)
+        .args(rest)
+        .stdout(Stdio::null())
+        .status();
     let status = status.map_err(|error| format!("{program}: {error}"))?;
     match status.success() {
         true => Ok(()),
