@@ -150,7 +150,7 @@ pub fn measure(
 }
 
 /// The number behind `name` in dnsperf's report.
-fn number(text: &str, name: &str) -> Option<f64> {
+pub fn number(text: &str, name: &str) -> Option<f64> {
     let line = text
         .lines()
         .find_map(|line| line.trim().strip_prefix(name))?;

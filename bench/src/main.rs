@@ -7,6 +7,7 @@ mod cluster;
 mod echo;
 mod load;
 mod options;
+mod scale;
 mod server;
 
 use options::Options;
@@ -20,13 +21,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("--echo") {
         return echo::serve(args.nth(1).as_deref());
     }
-    let done = Options::parse(args).and_then(|options| match options {
-        Some(options) => run(&options),
-        None => {
-            print!("{}", options::HELP);
-            Ok(())
-        }
-    });
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let scale = scale::run(&command, std::env::args().skip(2));
+    let done = scale.unwrap_or_else(|| measure(args));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,6 +31,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// CPU time per query, which is what is measured without a command.
+fn measure(args: impl Iterator<Item = String>) -> Result<(), String> {
+    Options::parse(args).and_then(|options| match options {
+        Some(options) => run(&options),
+        None => {
+            print!("{}", options::HELP);
+            Ok(())
+        }
+    })
 }
 
 /// The rounds: every server in turn, so that what the machine does meanwhile hits all alike.
