@@ -231,6 +231,11 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
         &["verb", "host"],
     ),
     (
+        "coredns_kubernetes_rest_client_rate_limiter_duration_seconds",
+        "histogram",
+        &["verb", "host"],
+    ),
+    (
         "coredns_kubernetes_rest_client_requests_total",
         "counter",
         &["code", "method", "host"],
