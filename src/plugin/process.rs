@@ -3,7 +3,7 @@
 use super::shared::Shared;
 use crate::metrics::{Registry, Shard};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use tokio::sync::{mpsc, oneshot};
 
 /// Listening addresses whose workers have metrics cells of their own.
@@ -26,6 +26,8 @@ pub struct Process {
     pub check_only: bool,
     /// Where requests to the server itself go; it takes one at a time.
     pub control: mpsc::Sender<Control>,
+    /// Whether the server has opened its sockets: before, nothing is ready.
+    pub listening: AtomicBool,
     shards_claimed: AtomicUsize,
 }
 
@@ -50,6 +52,7 @@ impl Process {
             corefile: None,
             check_only: false,
             control,
+            listening: AtomicBool::new(false),
             shards_claimed: AtomicUsize::new(0),
         };
         (process, requests)

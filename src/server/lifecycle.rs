@@ -156,6 +156,7 @@ impl Server {
             let slot = sockets.run(&self.process)?;
             self.slots.insert(key, slot);
         }
+        self.process.listening.store(true, Relaxed);
         self.slots.retain(|key, slot| {
             let keep = listeners.contains_key(key);
             if !keep {

@@ -3,8 +3,9 @@
 use super::common;
 use crate::corefile::Error;
 use crate::plugin::admin::{Endpoint, Response};
-use crate::plugin::{Chain, Setup};
+use crate::plugin::{Chain, Process, Setup};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// Where the endpoint is if no address is given.
@@ -34,6 +35,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         };
     }
     let monitor = Arc::new(Monitor {
+        process: Arc::clone(setup.process),
         chain: Arc::clone(setup.chain),
         continuously,
         seen_ready: Mutex::default(),
@@ -48,6 +50,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
 
 /// Asks the plugins of a server block whether they are ready.
 struct Monitor {
+    process: Arc<Process>,
     chain: Arc<OnceLock<Weak<Chain>>>,
     continuously: bool,
     /// Positions in the chain of the plugins that need not be asked any more.
@@ -62,7 +65,11 @@ impl Monitor {
         };
         let waiting = self.not_ready(&chain);
         if waiting.is_empty() {
-            return Response::text(200, "OK");
+            // A query that comes before the sockets are open is refused.
+            return match self.process.listening.load(Relaxed) {
+                true => Response::text(200, "OK"),
+                false => Response::text(503, "Starting"),
+            };
         }
         let names: Vec<_> = waiting.into_iter().collect();
         let names = names.join(",");

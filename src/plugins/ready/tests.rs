@@ -60,6 +60,9 @@ fn until_every_plugin_was_ready_once() {
     assert_eq!(ask(&rig), (503, "kubernetes".into()));
     logs.take();
     second.store(true, SeqCst);
+    // Every plugin is, but no socket is open.
+    assert_eq!(ask(&rig), (503, "Starting".into()));
+    rig.process.listening.store(true, SeqCst);
     assert_eq!(ask(&rig), (200, "OK".into()));
     for switch in [first, second, third] {
         switch.store(false, SeqCst);
@@ -73,6 +76,7 @@ fn until_every_plugin_was_ready_once() {
 #[test]
 fn continuously() {
     let (mut rig, [first, second, third]) = rig("ready :1 {\nmonitor continuously\n}");
+    rig.process.listening.store(true, SeqCst);
     let _chain = rig.chain(answers());
     for switch in [&first, &second, &third] {
         switch.store(true, SeqCst);
