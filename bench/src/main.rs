@@ -3,15 +3,11 @@
 //! Everything stays on 127.0.0.1, is bounded in time, and only processes that were started here are
 //! ended. `README.md` says how to run it and what came out.
 
-mod cluster;
 mod echo;
+mod instructions;
 mod load;
-mod options;
-mod server;
+mod queries;
 
-use options::Options;
-use server::Server;
-use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,13 +16,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("--echo") {
         return echo::serve(args.nth(1).as_deref());
     }
-    let done = Options::parse(args).and_then(|options| match options {
-        Some(options) => run(&options),
-        None => {
-            print!("{}", options::HELP);
-            Ok(())
-        }
-    });
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let instructions = instructions::run(&command, std::env::args().skip(2));
+    let done = instructions.unwrap_or_else(|| queries::run(&command, args));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,34 +26,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The rounds: every server in turn, so that what the machine does meanwhile hits all alike.
-fn run(options: &Options) -> Result<(), String> {
-    load::check_tools()?;
-    let temporary = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let folder = options.data.as_deref().map_or(temporary.path(), Path::new);
-    let data = cluster::write(folder, options.services)?;
-    let contenders = server::contenders(options, folder, &data)?;
-    for workload in options.workloads()? {
-        let questions = workload.write(folder, options.services)?;
-        let mut rows: Vec<Vec<load::Sample>> = vec![Vec::new(); contenders.len()];
-        for round in 1..=options.rounds {
-            for (contender, samples) in contenders.iter().zip(&mut rows) {
-                eprintln!(
-                    "{}: round {round} of {}: {}",
-                    workload.name, options.rounds, contender.name
-                );
-                let server = Server::start(contender)?;
-                samples.push(load::measure(
-                    &server,
-                    &questions,
-                    workload,
-                    options.seconds,
-                )?);
-            }
-        }
-        print!("{}", load::table(workload, &contenders, &rows));
-    }
-    Ok(())
 }
