@@ -38,6 +38,8 @@ fn sample(sample: &Sample) -> Value {
     json!({
         "queries": sample.queries,
         "lost": sample.lost,
+        "noerror_per_cent": sample.codes.noerror,
+        "nxdomain_per_cent": sample.codes.nxdomain,
         "queries_per_second": sample.rate,
         "user_us": sample.user,
         "system_us": sample.system,

@@ -2,7 +2,7 @@
 
 mod api;
 mod chart;
-mod cluster;
+pub mod cluster;
 mod extra;
 mod json;
 mod latency;
@@ -15,7 +15,7 @@ mod process;
 mod report;
 mod rounds;
 mod sample;
-mod upstream;
+pub mod upstream;
 mod workload;
 
 use options::Options;

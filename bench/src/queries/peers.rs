@@ -3,6 +3,7 @@
 use super::cluster::Data;
 use super::machine::Cpus;
 use super::options::Options;
+use super::report::ECHO;
 use std::path::{Path, PathBuf};
 
 /// The port of the upstream.
@@ -75,7 +76,7 @@ pub fn contenders(options: &Options, folder: &Path, data: &Data) -> Result<Vec<C
         portolan(options, folder, ("portolan", PORTOLAN), &corefile)?,
         Contender {
             name: "echo".into(),
-            data: "none",
+            data: ECHO,
             command: vec![
                 itself.display().to_string(),
                 "--echo".into(),

@@ -1,7 +1,7 @@
 //! Throughput: dnsperf, and the server's CPU time meanwhile.
 
 use super::process::{Server, TICKS};
-use super::sample::Sample;
+use super::sample::{Codes, Sample};
 use super::workload::Workload;
 use crate::load::number;
 use std::path::Path;
@@ -47,6 +47,7 @@ pub fn measure(
     let user = after.user.saturating_sub(before.user);
     let system = after.system.saturating_sub(before.system);
     Ok(Sample {
+        codes: Codes::read(&text),
         queries: queries as u64,
         lost: said("Queries lost:")? as u64,
         rate: said("Queries per second:")?,

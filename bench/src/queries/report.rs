@@ -7,6 +7,9 @@ use std::fmt::Write;
 /// Below this share of the rate that was wanted, the client did not keep up.
 const KEPT_UP: f64 = 0.98;
 
+/// What the server reads that answers nothing.
+pub const ECHO: &str = "none";
+
 /// What was measured of one kind.
 pub struct Section {
     pub name: String,
@@ -73,7 +76,7 @@ pub fn text(head: &[(&str, String)], sections: &[Section]) -> String {
         if section.rows.iter().any(|row| !row.latency.is_empty()) {
             latency(&mut out, section);
         }
-        for note in &section.notes {
+        for note in section.notes.iter().chain(&unlike(section)) {
             let _ = writeln!(out, "\n{note}");
         }
     }
@@ -115,6 +118,22 @@ fn throughput(out: &mut String, section: &Section) {
     }
 }
 
+/// Servers that did not answer as the first one did: what they cost is no comparison.
+fn unlike(section: &Section) -> Vec<String> {
+    let first = section.rows.first().and_then(Row::shown);
+    let rows = section.rows.iter().filter(|row| row.data != ECHO);
+    let answers = rows.filter_map(|row| Some((row, row.shown()?.codes)));
+    answers
+        .filter(|(_, codes)| first.is_some_and(|first| !codes.alike(&first.codes)))
+        .map(|(row, codes)| {
+            format!(
+                "{} answers otherwise: NOERROR {:.0} %, NXDOMAIN {:.0} %, others {:.0} %.",
+                row.server, codes.noerror, codes.nxdomain, codes.other
+            )
+        })
+        .collect()
+}
+
 fn latency(out: &mut String, section: &Section) {
     out.push_str(
         "\n| server | load | queries/s | lost | p50 µs | p99 µs | p99.9 µs |\n\
@@ -146,6 +165,7 @@ fn latency(out: &mut String, section: &Section) {
 
 #[cfg(test)]
 pub mod tests {
+    use super::super::sample::Codes;
     use super::*;
 
     /// Two servers, one with latencies.
@@ -153,6 +173,11 @@ pub mod tests {
         let sample = |rate, user| Sample {
             queries: 1000,
             lost: 0,
+            codes: Codes {
+                noerror: if user > 10.0 { 70.0 } else { 100.0 },
+                nxdomain: if user > 10.0 { 30.0 } else { 0.0 },
+                other: 0.0,
+            },
             rate,
             user,
             system: 3.0,
@@ -202,6 +227,7 @@ pub mod tests {
             "| none | manifests | no answers |",
             "| portolan | 60 % | 900 * | 1 | 30 | 80 | 99 |",
             "A note.",
+            "other answers otherwise: NOERROR 70 %, NXDOMAIN 30 %, others 0 %.",
         ];
         for line in expected {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
