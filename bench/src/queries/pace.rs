@@ -6,6 +6,7 @@ use super::latency::Histogram;
 use super::process::Server;
 use super::sample::Latency;
 use portolan::dns::{Class, Name, OwnedQuery, RecordType};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
@@ -15,8 +16,32 @@ use std::time::{Duration, Instant};
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How long the last replies may take.
 const REST: Duration = Duration::from_secs(1);
-/// Queries sent in one go when the client is late.
+/// Queries sent in one go when the client is a little late.
 const BURST: u32 = 16;
+/// When it is later than this, what it has missed is left out: sent all at once, it would measure
+/// the client's absence. The rate shows how much was left out.
+const BACKLOG: f64 = 0.001;
+/// How exactly the kernel's timers wake the client, in nanoseconds.
+const TIMER_SLACK: u64 = 1_000;
+
+/// How the client waits for replies and for its next query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// It keeps its CPU: most exact.
+    Spin,
+    /// It leaves its CPU to the upstream meanwhile.
+    Sleep,
+}
+
+impl Waiting {
+    /// As the client's argument.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Sleep => "sleep",
+        }
+    }
+}
 
 /// Measures a server at so many queries a second.
 pub fn measure(
@@ -24,6 +49,7 @@ pub fn measure(
     questions: &Path,
     (rate, seconds): (f64, u32),
     cpus: &str,
+    waiting: Waiting,
 ) -> Result<Latency, String> {
     let itself = std::env::current_exe().map_err(|error| error.to_string())?;
     let output = Command::new("taskset")
@@ -32,6 +58,7 @@ pub fn measure(
         .args(["--pace", &server.contender.port.to_string()])
         .args([format!("{rate:.0}"), seconds.to_string()])
         .arg(questions)
+        .arg(waiting.word())
         .output()
         .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -53,9 +80,12 @@ fn read(line: &str) -> Option<Latency> {
     })
 }
 
-/// The client: port, rate, seconds, file of questions. Prints rate, lost, p50, p99, p99.9.
+/// The client: port, rate, seconds, file of questions, how it waits. Prints rate, lost, p50, p99, p99.9.
 pub fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
-    let mut next = || args.next().ok_or("--pace PORT RATE SECONDS FILE");
+    let mut next = || {
+        args.next()
+            .ok_or("--pace PORT RATE SECONDS FILE spin|sleep")
+    };
     let number = |text: String| {
         text.parse::<f64>()
             .map_err(|_| format!("no number: {text}"))
@@ -64,6 +94,10 @@ pub fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
     let rate = number(next()?)?.max(1.0);
     let seconds = number(next()?)?;
     let file = next()?;
+    let waiting = match next()? == Waiting::Sleep.word() {
+        true => Waiting::Sleep,
+        false => Waiting::Spin,
+    };
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;
     let length = WARM_UP + Duration::from_secs_f64(seconds);
     // A file of millions of questions is read as far as it is asked.
@@ -72,7 +106,8 @@ pub fn run(mut args: impl Iterator<Item = String>) -> Result<(), String> {
     if questions.is_empty() {
         return Err(format!("{file}: no questions"));
     }
-    let paced = pace(port, rate, length, &questions).map_err(|error| error.to_string())?;
+    let paced =
+        pace(port, (rate, length), &questions, waiting).map_err(|error| error.to_string())?;
     let Latency {
         rate,
         lost,
@@ -110,13 +145,15 @@ struct Flight {
 
 fn pace(
     port: u16,
-    rate: f64,
-    length: Duration,
+    (rate, length): (f64, Duration),
     questions: &[Box<[u8]>],
+    waiting: Waiting,
 ) -> std::io::Result<Latency> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(("127.0.0.1", port))?;
     socket.set_nonblocking(true)?;
+    // Without it the client only wakes later.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(TIMER_SLACK));
     let start = Instant::now();
     let mut flight = Flight {
         sent: vec![None; 1 << 16].into(),
@@ -125,10 +162,13 @@ fn pace(
         counted: 0,
     };
     let mut packet = Vec::with_capacity(512);
+    // Queries sent or left out: query `n` is due `n / rate` seconds after the start.
     let mut sent = 0_u64;
     let mut asked = questions.iter().cycle();
     while start.elapsed() < length {
         let due = (start.elapsed().as_secs_f64() * rate) as u64;
+        let backlog = (rate * BACKLOG) as u64 + u64::from(BURST);
+        sent = sent.max(due.saturating_sub(backlog));
         for _ in 0..BURST {
             if sent >= due {
                 break;
@@ -144,16 +184,16 @@ fn pace(
             flight.counted += u64::from(now >= flight.counted_from);
             sent += 1;
         }
-        if flight.receive(&socket) == 0 && sent >= due {
-            // The upstream runs on the same CPU.
-            std::thread::yield_now();
+        if flight.receive(&socket) == 0 && waiting == Waiting::Sleep && sent >= due {
+            let next = start + Duration::from_secs_f64((sent + 1) as f64 / rate);
+            wait(&socket, next.saturating_duration_since(Instant::now()));
         }
     }
     let counted_for = flight.counted_from.elapsed().as_secs_f64();
     let end = Instant::now() + REST;
     while flight.latencies.count() < flight.counted && Instant::now() < end {
         if flight.receive(&socket) == 0 {
-            std::thread::sleep(Duration::from_millis(1));
+            wait(&socket, Duration::from_millis(1));
         }
     }
     Ok(Latency {
@@ -163,6 +203,14 @@ fn pace(
         p99: flight.latencies.quantile(0.99),
         p999: flight.latencies.quantile(0.999),
     })
+}
+
+/// Waits for a reply, but no longer than this.
+fn wait(socket: &UdpSocket, time: Duration) {
+    // Nothing is missed by waking early.
+    let time = Timespec::try_from(time).unwrap_or_default();
+    let mut sockets = [PollFd::new(socket, PollFlags::IN)];
+    let _ = poll(&mut sockets, Some(&time));
 }
 
 impl Flight {

@@ -2,7 +2,7 @@
 
 use super::machine::Cpus;
 use super::options::Options;
-use super::pace;
+use super::pace::{self, Waiting};
 use super::peers::{Contender, Forwarding};
 use super::perf::{self, Load};
 use super::process::Server;
@@ -112,6 +112,10 @@ fn latency(
         })
         .collect();
     let cpus = Cpus::of_this_machine().client;
+    let waiting = match workload.forwards {
+        true => Waiting::Sleep,
+        false => Waiting::Spin,
+    };
     for at in 0..=SHARES.len() {
         let mut found: Vec<Vec<Latency>> = vec![Vec::new(); rows.len()];
         for round in 1..=options.latency_rounds {
@@ -121,7 +125,7 @@ fn latency(
                 progress(&what, round, options.latency_rounds, &contender.name);
                 let server = Server::start(contender)?;
                 let load = (rate, options.seconds);
-                found.push(pace::measure(&server, questions, load, cpus)?);
+                found.push(pace::measure(&server, questions, load, cpus, waiting)?);
             }
         }
         for ((row, rates), found) in rows.iter_mut().zip(&rates).zip(&found) {
