@@ -102,7 +102,12 @@ impl Options {
                 let peer = self.peers.last_mut();
                 peer.ok_or("--port comes behind --peer")?.2 = Some(port);
             }
-            "--kubeconfig" => self.kubeconfig = Some(value),
+            // Servers look for it from folders of their own.
+            "--kubeconfig" => {
+                let path = std::path::absolute(&value);
+                let path = path.map_err(|error| format!("{flag}: {error}"))?;
+                self.kubeconfig = Some(path.display().to_string());
+            }
             "--services" => self.services = number()?,
             "--data" => self.data = Some(value),
             "--rounds" => self.rounds = number()? as usize,

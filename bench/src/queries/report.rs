@@ -88,9 +88,9 @@ fn throughput(out: &mut String, section: &Section) {
     let first_name = first.map_or("", |row| &row.server);
     let _ = writeln!(
         out,
-        "| server | data | queries/s | lost | user µs | system µs | total µs (least – most) | \
+        "| server | data | queries/s | busy | lost | user µs | system µs | total µs (least – most) | \
          CPU ÷ {first_name} | {first_name}'s rate ÷ its | peak MiB |\n\
-         |---|---|---|---|---|---|---|---|---|---|"
+         |---|---|---|---|---|---|---|---|---|---|---|"
     );
     let first = first.and_then(Row::shown);
     for row in &section.rows {
@@ -101,10 +101,11 @@ fn throughput(out: &mut String, section: &Section) {
         let totals = || row.samples.iter().map(Sample::total);
         let _ = writeln!(
             out,
-            "| {} | {} | {:.0} | {} | {:.2} | {:.2} | {:.2} ({:.2} – {:.2}) | {:.2} | {:.2} | {:.1} |",
+            "| {} | {} | {:.0} | {:.0} % | {} | {:.2} | {:.2} | {:.2} ({:.2} – {:.2}) | {:.2} | {:.2} | {:.1} |",
             row.server,
             row.data,
             sample.rate,
+            sample.busy * 100.0,
             sample.lost,
             sample.user,
             sample.system,
@@ -222,8 +223,8 @@ pub mod tests {
         let text = text(&[("cpu", "2".into())], &[section()]);
         let expected = [
             "cpu: 2",
-            "| portolan | manifests | 210000 | 0 | 1.00 | 3.00 | 4.00 (3.50 – 5.00) | 1.00 | 1.00 | 2.0 |",
-            "| other | manifests | 50000 | 0 | 13.00 | 3.00 | 16.00 (16.00 – 16.00) | 4.00 | 4.20 | 2.0 |",
+            "| portolan | manifests | 210000 | 100 % | 0 | 1.00 | 3.00 | 4.00 (3.50 – 5.00) | 1.00 | 1.00 | 2.0 |",
+            "| other | manifests | 50000 | 100 % | 0 | 13.00 | 3.00 | 16.00 (16.00 – 16.00) | 4.00 | 4.20 | 2.0 |",
             "| none | manifests | no answers |",
             "| portolan | 60 % | 900 * | 1 | 30 | 80 | 99 |",
             "A note.",
