@@ -8,7 +8,7 @@
 mod cluster;
 #[path = "../src/instructions/path.rs"]
 mod path;
-#[allow(unused_imports)]
+#[allow(dead_code, unused_imports)]
 #[path = "../src/queries/upstream.rs"]
 mod upstream;
 
@@ -20,8 +20,6 @@ use portolan::plugins::kubernetes::index::{Index, Naming};
 use portolan::plugins::kubernetes::object::{Key, Kind, Object, Service, Sink};
 use std::hint::black_box;
 
-/// The port of the upstream.
-const UPSTREAM: u16 = 5397;
 /// Services of the index; those of the paths' cluster.
 const SERVICES: u32 = 10_000;
 
@@ -110,9 +108,8 @@ fn metrics(criterion: &mut Criterion) {
 fn paths(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let data = cluster::write(folder.path(), SERVICES).unwrap();
-    // It serves until the process ends.
-    std::thread::spawn(|| upstream::serve(Some(&UPSTREAM.to_string())));
-    let mut asked = Asked::start(&data.manifests, UPSTREAM).unwrap();
+    let upstream = upstream::start().unwrap();
+    let mut asked = Asked::start(&data.manifests, upstream).unwrap();
     for question in &QUESTIONS {
         let query = asked.prepare(question).unwrap();
         criterion.bench_function(&format!("answer/{}", question.name), |bench| {

@@ -22,8 +22,6 @@ Usage: portolan-bench instructions [OPTIONS]
   --write            writes the file instead
 ";
 
-/// The port of the upstream.
-const UPSTREAM: u16 = 5398;
 /// Services of the cluster.
 const SERVICES: u32 = 100;
 /// The start costs the same in both runs: the difference is what queries cost.
@@ -188,9 +186,7 @@ fn walk(name: Option<String>, times: Option<String>) -> Result<(), String> {
     let times = times.ok_or("path NAME TIMES")?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let data = cluster::write(folder.path(), SERVICES)?;
-    // It serves until the process ends.
-    std::thread::spawn(|| upstream::serve(Some(&UPSTREAM.to_string())));
-    let mut asked = Asked::start(&data.manifests, UPSTREAM)?;
+    let mut asked = Asked::start(&data.manifests, upstream::start()?)?;
     let query = asked.prepare(question)?;
     for _ in 0..times {
         black_box(asked.ask(black_box(&query)));

@@ -50,6 +50,7 @@ fn measure(options: &Options) -> Result<(), String> {
     // Servers may look for their files from a folder of their own.
     let folder = folder.canonicalize().map_err(|error| error.to_string())?;
     let cpus = machine::Cpus::of_this_machine();
+    process::free(peers::UPSTREAM)?;
     let _upstream = Helper::start("--upstream", &peers::UPSTREAM.to_string(), cpus.client)?;
     let mut sections = Vec::new();
     if !options.workloads()?.is_empty() {

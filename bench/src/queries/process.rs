@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take to answer: a large cluster has to be read first.
 const START: Duration = Duration::from_secs(180);
+/// How often it is looked whether a server that answers still works on its start, and how long that
+/// may take: some put their data in order, or give memory back.
+const SETTLING: Duration = Duration::from_millis(100);
+const SETTLED: Duration = Duration::from_secs(10);
 /// How long a server may take to end by itself.
 const END: Duration = Duration::from_secs(10);
 /// Clock ticks of `/proc/PID/stat` in a second (USER_HZ, the same on every Linux).
@@ -28,8 +32,9 @@ pub struct Server<'c> {
 }
 
 impl<'c> Server<'c> {
-    /// Starts a server on its CPUs and waits until it answers.
+    /// Starts a server on its CPUs and waits until it answers and has nothing else to do.
     pub fn start(contender: &'c Contender) -> Result<Self, String> {
+        free(contender.port)?;
         let child = pinned(&contender.cpus)
             .args(&contender.command)
             .spawn()
@@ -52,7 +57,23 @@ impl<'c> Server<'c> {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
+        server.settle()?;
         Ok(server)
+    }
+
+    fn settle(&self) -> Result<(), String> {
+        let end = Instant::now() + SETTLED;
+        let ticks = || self.usage().map(|usage| usage.user + usage.system);
+        let mut before = ticks()?;
+        while Instant::now() < end {
+            std::thread::sleep(SETTLING);
+            let now = ticks()?;
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
     }
 
     fn is_serving(&self) -> bool {
@@ -115,6 +136,14 @@ impl Drop for Helper {
     }
 }
 
+/// That nobody listens there: with SO_REUSEPORT two servers would share the queries.
+pub fn free(port: u16) -> Result<(), String> {
+    let bound = UdpSocket::bind(("127.0.0.1", port));
+    bound
+        .map(drop)
+        .map_err(|error| format!("port {port}: {error}"))
+}
+
 /// A command that runs on these CPUs only, and says nothing.
 fn pinned(cpus: &str) -> Command {
     let mut command = Command::new("taskset");
@@ -170,6 +199,13 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 123 45 0 0 20 0 6 0 100 1 2";
         assert_eq!(cpu_time(stat), Some((123, 45)));
         assert_eq!(cpu_time("7 (a)"), None);
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_not_free() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert!(free(port).is_err());
     }
 
     #[test]

@@ -12,12 +12,27 @@ const TTL: u32 = 300;
 pub fn serve(port: Option<&str>) -> Result<(), String> {
     let port = port.and_then(|port| port.parse::<u16>().ok());
     let port = port.ok_or("--upstream wants a port")?;
-    let socket = UdpSocket::bind(([127, 0, 0, 1], port).into(), Duration::from_secs(60))
-        .map_err(|error| format!("127.0.0.1:{port}: {error}"))?;
+    answer_all(&bind(port)?)
+}
+
+/// Serves in a thread of this process; gives the port.
+pub fn start() -> Result<u16, String> {
+    let socket = bind(0)?;
+    let port = socket.local().port();
+    std::thread::spawn(move || answer_all(&socket));
+    Ok(port)
+}
+
+fn bind(port: u16) -> Result<UdpSocket, String> {
+    UdpSocket::bind(([127, 0, 0, 1], port).into(), Duration::from_secs(60))
+        .map_err(|error| format!("127.0.0.1:{port}: {error}"))
+}
+
+fn answer_all(socket: &UdpSocket) -> ! {
     let mut batch = Batch::new(32);
     let mut reply = Reply::with_full_capacity();
     loop {
-        let Ok(count) = batch.receive(&socket) else {
+        let Ok(count) = batch.receive(socket) else {
             continue;
         };
         for slot in 0..count {
@@ -25,10 +40,10 @@ pub fn serve(port: Option<&str>) -> Result<(), String> {
                 continue;
             };
             if answer(batch.packet(slot), &mut reply) {
-                let _ = batch.reply(&socket, &peer, reply.message());
+                let _ = batch.reply(socket, &peer, reply.message());
             }
         }
-        let _ = batch.flush(&socket);
+        let _ = batch.flush(socket);
     }
 }
 
