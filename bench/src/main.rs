@@ -7,6 +7,7 @@ mod echo;
 mod instructions;
 mod load;
 mod queries;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
     }
     let command = std::env::args().nth(1).unwrap_or_default();
     let instructions = instructions::run(&command, std::env::args().skip(2));
-    let done = instructions.unwrap_or_else(|| queries::run(&command, args));
+    let other = instructions.or_else(|| scale::run(&command, std::env::args().skip(2)));
+    let done = other.unwrap_or_else(|| queries::run(&command, args));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,0 +1,167 @@
+//! `churn`: latency, memory and wrong answers while endpoint slices change.
+//!
+//! Three phases for each server: *quiet*; *control*, in which the API server is as busy with objects
+//! that no DNS server watches; and *churn*. What control costs is the machine's affair, what churn
+//! costs beyond it is the server's.
+
+mod check;
+mod dnsperf;
+mod update;
+
+use super::api::{self, Api};
+use super::args::Args;
+use super::contender::{self, Contender, Server, Setting};
+use super::history::SERVICES;
+use super::process::Memory;
+use check::{Checker, Report};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use update::{Cluster, Sort};
+
+/// The CPU of the server; everything that is started here is on the other one.
+const SERVER_CPU: u32 = 0;
+/// The CPU of the load and of the checks.
+const LOAD_CPU: u32 = 1;
+
+struct Options {
+    prefix: String,
+    rate: u32,
+    seconds: u32,
+    load: Option<u32>,
+    checked: u32,
+    targets: u32,
+    bound: Duration,
+}
+
+/// The command.
+pub fn run(args: &mut Args) -> Result<(), String> {
+    let contenders = contender::take(args)?;
+    let modes = contender::take_modes(args, &["insecure"])?;
+    let options = Options {
+        prefix: args.text("--prefix").unwrap_or_else(|| "bench".into()),
+        rate: args.positive("--rate", 500)?,
+        seconds: args.positive("--seconds", 300)?,
+        load: match args.number("--load", 0)? {
+            0 => None,
+            load => Some(load),
+        },
+        checked: args.positive("--checked", 2_000)?,
+        targets: args.positive("--targets", 200)?.min(SERVICES),
+        bound: Duration::from_millis(args.number("--bound", 100)?.into()),
+    };
+    args.finish()?;
+    dnsperf::pin_this(LOAD_CPU)?;
+    let runtime = api::runtime()?;
+    let api = runtime.block_on(Api::from_environment())?;
+    let namespace = format!("{}-churn", options.prefix);
+    let made = Cluster::make(api, &namespace, options.targets, Instant::now());
+    let mut bench = Bench {
+        cluster: runtime.block_on(made)?,
+        runtime,
+        options,
+        folder: tempfile::tempdir().map_err(|error| error.to_string())?,
+    };
+    println!("\n{HEAD}");
+    let mut done = Ok(());
+    for mode in modes {
+        for contender in &contenders {
+            done = done.and_then(|()| bench.measure(contender, mode));
+        }
+    }
+    bench.runtime.block_on(bench.cluster.remove())?;
+    done
+}
+
+const HEAD: &str = "\
+| server | phase | updates/s | load/s | lost | p50 µs | p99 µs | p99.9 µs | checked | lost | wrong | \
+oldest ms | start MiB | end MiB | peak MiB |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+
+struct Bench {
+    cluster: Cluster,
+    runtime: Runtime,
+    options: Options,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn measure(&mut self, contender: &Contender, mode: contender::Mode) -> Result<(), String> {
+        let server = contender.start_ready(&Setting {
+            mode,
+            kubeconfig: &api::kubeconfig()?,
+            cache: true,
+            cpu: Some(SERVER_CPU),
+        })?;
+        server.answers(&self.cluster.target_name(0))?;
+        let questions = self.folder.path().join("questions");
+        self.cluster.write_questions(&questions)?;
+        let load = dnsperf::Load {
+            server: server.dns,
+            questions: &questions,
+            cpu: LOAD_CPU,
+        };
+        let rate = match self.options.load {
+            Some(rate) => rate,
+            None => load.capacity()? / 2,
+        };
+        for sort in [None, Some(Sort::Control), Some(Sort::Slices)] {
+            let phase = match sort {
+                None => "quiet",
+                Some(Sort::Control) => "control",
+                Some(Sort::Slices) => "churn",
+            };
+            eprintln!("churn: {}: {phase}", contender.name);
+            let row = self.phase(&server, &load, rate, sort)?;
+            println!("| {} | {phase} | {row} |", contender.name);
+        }
+        Ok(())
+    }
+
+    fn phase(
+        &mut self,
+        server: &Server,
+        load: &dnsperf::Load<'_>,
+        rate: u32,
+        sort: Option<Sort>,
+    ) -> Result<String, String> {
+        let before = server.process.memory()?;
+        let time = Duration::from_secs(self.options.seconds.into());
+        let running = load.start(rate, self.options.seconds)?;
+        let begun = Instant::now();
+        let checker = Checker::start(server.dns, &self.cluster, self.options.checked, time)?;
+        let mut updates = 0;
+        if let Some(sort) = sort {
+            let changed = self.cluster.change(sort, self.options.rate, time);
+            updates = self.runtime.block_on(changed)?;
+        }
+        let elapsed = begun.elapsed().as_secs_f64();
+        let mut report = checker.finish(&self.cluster, self.options.bound)?;
+        let load = running.finish()?;
+        let after = server.process.memory()?;
+        let changed = f64::from(updates) / elapsed;
+        Ok(row(changed, &load, &mut report, before, after))
+    }
+}
+
+fn row(
+    changed: f64,
+    load: &dnsperf::Outcome,
+    report: &mut Report,
+    before: Memory,
+    after: Memory,
+) -> String {
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| report.latency(share));
+    format!(
+        "{changed:.0} | {:.0} | {} | {p50} | {p99} | {p999} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1}",
+        load.rate,
+        load.lost,
+        report.checked,
+        report.lost,
+        report.wrong,
+        report.oldest.as_secs_f64() * 1000.0,
+        mib(before.now),
+        mib(after.now),
+        mib(after.peak)
+    )
+}
