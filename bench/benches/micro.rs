@@ -111,9 +111,9 @@ fn paths(criterion: &mut Criterion) {
     let upstream = upstream::start().unwrap();
     let mut asked = Asked::start(&data.manifests, upstream).unwrap();
     for question in &QUESTIONS {
-        let query = asked.prepare(question).unwrap();
+        let packet = asked.prepare(question).unwrap();
         criterion.bench_function(&format!("answer/{}", question.name), |bench| {
-            bench.iter(|| asked.ask(black_box(&query)));
+            bench.iter(|| asked.ask(black_box(&packet)));
         });
     }
 }

@@ -18,7 +18,7 @@ release build), and compares them with a file.
 Usage: portolan-bench instructions [OPTIONS]
 
   --file FILE        what to compare with (default bench/instructions.txt)
-  --tolerance N      how many per cent more are no regression (default 4)
+  --tolerance N      how many per cent more are no regression (default 5)
   --write            writes the file instead
 ";
 
@@ -41,7 +41,7 @@ pub fn run(command: &str, mut args: impl Iterator<Item = String>) -> Option<Resu
 
 fn compare(mut args: impl Iterator<Item = String>) -> Result<(), String> {
     let mut file = "bench/instructions.txt".to_owned();
-    let mut tolerance = 4.0;
+    let mut tolerance = 5.0;
     let mut write = false;
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -187,9 +187,9 @@ fn walk(name: Option<String>, times: Option<String>) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let data = cluster::write(folder.path(), SERVICES)?;
     let mut asked = Asked::start(&data.manifests, upstream::start()?)?;
-    let query = asked.prepare(question)?;
+    let packet = asked.prepare(question)?;
     for _ in 0..times {
-        black_box(asked.ask(black_box(&query)));
+        black_box(asked.ask(black_box(&packet)));
     }
     Ok(())
 }

@@ -91,26 +91,27 @@ impl Asked {
         })
     }
 
-    /// Asks until the answer comes from memory, and gives the query.
-    pub fn prepare(&mut self, question: &Question) -> Result<OwnedQuery, String> {
+    /// Asks until the answer comes from memory, and gives the packet.
+    pub fn prepare(&mut self, question: &Question) -> Result<Box<[u8]>, String> {
         let name = Name::from_text(question.qname).map_err(|error| error.to_string())?;
         let query = OwnedQuery::ask(name.wire(), question.qtype, Class::IN, true);
+        let packet = Box::from(query.view().packet());
         for _ in 0..2 {
-            if let Answered::Later(mut later) = self.answer(query.view().packet()) {
+            if let Answered::Later(mut later) = self.answer(&packet) {
                 let finished = later.finish(&self.routes);
                 self._runtime.block_on(finished).ok_or("no reply")?;
             }
         }
-        match self.ask(&query) {
-            Some(_) => Ok(query),
+        match self.ask(&packet) {
+            Some(_) => Ok(packet),
             None => Err(format!("{} is not answered from memory", question.name)),
         }
     }
 
     /// The length of the reply; `None` if it did not come from memory.
     #[inline]
-    pub fn ask(&mut self, query: &OwnedQuery) -> Option<usize> {
-        match self.answer(query.view().packet()) {
+    pub fn ask(&mut self, packet: &[u8]) -> Option<usize> {
+        match self.answer(packet) {
             Answered::Reply => Some(self.reply.message().len()),
             Answered::Nothing | Answered::Later(_) => None,
         }

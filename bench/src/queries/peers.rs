@@ -89,10 +89,13 @@ pub fn contenders(options: &Options, folder: &Path, data: &Data) -> Result<Vec<C
     ];
     let mut peers = options.peers.clone();
     if options.found {
-        let found = READY.iter().filter_map(|ready| on_path(ready.0));
-        peers.extend(found.map(|path| {
-            let name = path.file_name().unwrap_or_default().display().to_string();
-            (name, vec![path.display().to_string()], None)
+        // One that was named already has its configuration under that name.
+        let named = |name: &str| options.peers.iter().any(|(peer, ..)| peer == name);
+        let found = READY.iter().filter(|ready| !named(ready.0));
+        let found = found.filter_map(|ready| Some((ready.0, on_path(ready.0)?)));
+        peers.extend(found.map(|(name, path)| {
+            let words = vec![path.display().to_string()];
+            (name.to_owned(), words, None)
         }));
     }
     for (number, (name, words, port)) in (0_u16..).zip(peers) {
@@ -244,7 +247,7 @@ fn unbound(place: &Place<'_>) -> String {
         "server:\n    interface: 127.0.0.1\n    port: {}\n    do-daemonize: no\n    \
          username: \"\"\n    chroot: \"\"\n    directory: \"{}\"\n    pidfile: \"\"\n    \
          use-syslog: no\n    num-threads: 1\n    outgoing-range: 4096\n    \
-         num-queries-per-thread: 2048\n    msg-cache-size: 64m\n    rrset-cache-size: 128m\n    \
+         num-queries-per-thread: 2048\n    incoming-num-tcp: 64\n    msg-cache-size: 64m\n    rrset-cache-size: 128m\n    \
          access-control: 127.0.0.0/8 allow\n    do-not-query-localhost: no\n    \
          module-config: \"iterator\"\n    local-zone: \"10.in-addr.arpa.\" nodefault\n\
          remote-control:\n    control-enable: no\n\
