@@ -1,5 +1,6 @@
 //! Whole zones over TCP, and telling secondaries of changes.
 
+mod external;
 mod large;
 mod secondary;
 mod stream;
