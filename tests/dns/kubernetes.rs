@@ -8,14 +8,14 @@
 //! replies are written into the files instead; read the difference before you keep it.
 
 use crate::support::client::{
-    PATIENCE, Tcp, ask, ask_from, exchange_udp, question, show, with_opt,
+    PATIENCE, Tcp, ask, ask_from, exchange_udp, query, question, show, with_opt,
 };
 use crate::support::message;
 use crate::support::server::TestServer;
 use crate::support::upstream::{Seen, Upstream};
 use hickory_proto::op::Message;
 use hickory_proto::serialize::binary::BinDecodable;
-use portolan::dns::{Header, Name, RecordType};
+use portolan::dns::{Class, Header, Name, RecordType};
 use portolan::plugins::TABLE;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -309,6 +309,28 @@ async fn glue_far_from_the_question_has_the_names_of_the_targets() {
 const UNSYNCED: &str = "
     endpoint http://127.0.0.1:1
     startup_timeout 10ms";
+
+/// KQ-5: only IN is answered, unless a plugin that takes every class listens there; then the class of
+/// a question for the cluster does not count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_class_counts_for_the_listener_only() {
+    let upstream = Upstream::answering(outside).await;
+    for (class, others, wanted) in [
+        (Class::CH, "", "Refused rd\n"),
+        (Class::ANY, "", "Refused rd\n"),
+        (Class::CH, "| forward", WEB),
+        (Class::ANY, "| forward", WEB),
+        (Class::IN, "", WEB),
+    ] {
+        let server = start(&format!("cluster.local | ttl 30 {others}"), &upstream).await;
+        let packet = query(7, "web.default.svc.cluster.local.", RecordType::A, class);
+        let reply = show(&ask(server.addr(), &packet));
+        assert_eq!(reply, wanted, "{class:?} {others}");
+        server.server.stop(|| ()).await;
+    }
+}
+
+const WEB: &str = "NoError aa rd\nweb.default.svc.cluster.local. 30 IN A 10.96.0.10\n";
 
 /// Case 5 of the inventory; KS-3, KS-4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

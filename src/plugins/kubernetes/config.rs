@@ -155,10 +155,13 @@ impl Config {
                         urls[0]
                     );
                 }
-                settings.origin = Origin::Endpoint {
-                    url: urls[0].text.clone(),
-                    tls: None,
-                };
+                // A kubeconfig counts for more (KC-7).
+                if !matches!(settings.origin, Origin::Kubeconfig { .. }) {
+                    settings.origin = Origin::Endpoint {
+                        url: urls[0].text.clone(),
+                        tls: None,
+                    };
+                }
             }
             "tls" => {
                 let [cert, key, ca] = line.exactly()?;
