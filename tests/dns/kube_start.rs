@@ -84,7 +84,7 @@ async fn what_is_known_is_answered_before_everything_is() {
     server.server.stop(|| ()).await;
 }
 
-/// KS-2, KS-5; case 6: once ready, always ready, and what was known last is served.
+/// KS-2, KS-5; Case 6: once ready, always ready, and what was known last is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_api_server_it_stays_ready_and_serves_what_it_knew() {
     let api = Api::start().await;
@@ -225,7 +225,7 @@ fn a_start_that_waits_says_so() {
     assert!(place(waiting) < place(gone));
 }
 
-/// KS-6, case 7: through the lame duck's time the cluster is answered for. (Unlike in CoreDNS it is
+/// KS-6, Case 7: through the lame duck's time the cluster is answered for. (Unlike in CoreDNS it is
 /// followed, too.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lame_duck_answers_for_the_cluster_and_follows_it() {

@@ -205,6 +205,7 @@ fn sorted(mut object: Object) -> Object {
     object
 }
 
+/// KM-8: everything is found by everything that leads to it.
 fn check(index: &Index, model: &Model) {
     assert_eq!(
         index.is_synced(),
@@ -429,6 +430,7 @@ fn what_changes_the_serial() {
     step(Err(Kind::Service), "a", false);
 }
 
+/// spec 4.13.
 #[test]
 fn news_of_endpoints_are_timed_and_lists_are_not() {
     let metrics = crate::metrics::Registry::new(1);
