@@ -53,7 +53,7 @@ pub const KUBE_PAGE_OBJECTS: u32 = 500;
 /// Octets of one page; at a larger one half as many objects are asked for
 /// (`portolan_kubernetes_watch_failures_total`).
 pub const KUBE_PAGE_BYTES: usize = 4 << 20;
-/// Objects of a kind that are counted as unreadable now (`portolan_kubernetes_quarantined_objects`);
+/// Objects of a kind that are counted as unreadable now (`portolan_kubernetes_unreadable_objects`);
 /// further ones are left out as well, and only counted in
 /// `portolan_kubernetes_quarantined_objects_total`.
 pub const KUBE_QUARANTINE: usize = 1_024;

@@ -100,6 +100,117 @@ fn differences_name_tests_that_exist() {
     assert!(differences > 8);
 }
 
+/// Rules of the behaviour inventory on the cluster (section 4), by prefix and how many there are.
+const RULES: [(&str, u32); 15] = [
+    ("KC", 9),
+    ("KW", 6),
+    ("KM", 9),
+    ("KS", 7),
+    ("KQ", 5),
+    ("KA", 11),
+    ("KV", 5),
+    ("KP", 8),
+    ("KO", 12),
+    ("KD", 5),
+    ("KE", 6),
+    ("KN", 1),
+    ("KF", 4),
+    ("KX", 4),
+    ("KL", 3),
+];
+/// What the inventory says of the cluster without such a number: its subtle cases (section 7) that
+/// touch it, and sections of which the whole is a rule.
+const OTHERS: [&str; 23] = [
+    "KX-2a",
+    "Case 1",
+    "Case 2",
+    "Case 5",
+    "Case 6",
+    "Case 7",
+    "Case 8",
+    "Case 9",
+    "Case 10",
+    "Case 11",
+    "Case 12",
+    "Case 13",
+    "Case 14",
+    "Case 15",
+    "Case 16",
+    "Case 18",
+    "Case 38",
+    "Case 39",
+    "spec 4.7",
+    "spec 4.8",
+    "spec 4.11",
+    "spec 4.12",
+    "spec 4.13",
+];
+/// Rules that no test can show, and why.
+const NOT_TESTED: [(&str, &str); 3] = [
+    ("KC-9", "the log of a Go library, which is not here"),
+    ("KM-7", "what helps Go's garbage collector"),
+    ("KL-1", "what is left of federation in CoreDNS's code"),
+];
+
+/// Every rule on the cluster is named where it is tested.
+#[test]
+fn every_rule_has_a_test() {
+    let mut text = tests_of_the_cluster(&root().join("src/plugins/kubernetes"));
+    text.push_str(&texts_beside_this(&root().join("tests")));
+    let numbered = RULES
+        .iter()
+        .flat_map(|&(prefix, count)| (1..=count).map(move |number| format!("{prefix}-{number}")));
+    let all = numbered.chain(OTHERS.map(str::to_owned));
+    // "KE-1 to KE-6" names the first and the last only.
+    let named = |rule: &str| {
+        let word = Regex::new(&format!(r"\b{}\b", regex::escape(rule))).unwrap();
+        word.is_match(&text)
+    };
+    let missing: Vec<_> = all
+        .filter(|rule| !NOT_TESTED.iter().any(|(known, _)| known == rule))
+        .filter(|rule| !named(rule))
+        .collect();
+    assert!(missing.is_empty(), "no test names {missing:?}");
+    for (rule, why) in NOT_TESTED {
+        assert!(!named(rule), "{rule} is tested, but: {why}");
+    }
+}
+
+/// What Rust files below `folder` hold of tests.
+fn tests_of_the_cluster(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&tests_of_the_cluster(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let all = fs::read_to_string(&path).unwrap();
+            let tests = match all.split_once("\nmod tests {") {
+                Some((_, tests)) => tests,
+                None if path.ends_with("tests.rs") => &all,
+                None => "",
+            };
+            text.push_str(tests);
+        }
+    }
+    text
+}
+
+/// Every text below `folder` but this file.
+fn texts_beside_this(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&texts_beside_this(&path));
+        } else if !path.ends_with("documents.rs") {
+            // Samples of other formats are no text.
+            text.push_str(&fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
+    text
+}
+
 #[test]
 fn operations_list_every_limit() {
     let text = read("docs/operations.md");

@@ -127,6 +127,7 @@ fn cluster_ip(object: Option<&Object>) -> Option<String> {
     }
 }
 
+/// KW-3.
 #[tokio::test]
 async fn streaming_list_then_watch() {
     let mut lab = Lab::new().await;
@@ -292,6 +293,7 @@ async fn gone(in_stream: bool, paged: bool) {
     assert_eq!(relists.as_deref(), Some("1"));
 }
 
+/// KW-4: a version that is gone is listed again.
 #[tokio::test]
 async fn gone_as_status_lists_again() {
     gone(false, false).await;

@@ -8,14 +8,14 @@
 //! replies are written into the files instead; read the difference before you keep it.
 
 use crate::support::client::{
-    PATIENCE, Tcp, ask, ask_from, exchange_udp, question, show, with_opt,
+    PATIENCE, Tcp, ask, ask_from, exchange_udp, query, question, show, with_opt,
 };
 use crate::support::message;
 use crate::support::server::TestServer;
 use crate::support::upstream::{Seen, Upstream};
 use hickory_proto::op::Message;
 use hickory_proto::serialize::binary::BinDecodable;
-use portolan::dns::{Header, Name, RecordType};
+use portolan::dns::{Class, Header, Name, RecordType};
 use portolan::plugins::TABLE;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -42,6 +42,7 @@ async fn start(line: &str, upstream: &Upstream) -> TestServer {
             bind 127.0.0.1
             kubernetes {zones} {{
                 manifests {}
+                startup_timeout 1m
                 {options}
             }}
             {others}
@@ -160,7 +161,7 @@ macro_rules! tables {
     )*};
 }
 
-tables! { rules names headless srv alias reverse pods options zonal multicluster }
+tables! { rules cases names headless srv alias reverse pods options zonal multicluster }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn autopath_by_table() {
@@ -245,6 +246,31 @@ async fn a_big_headless_service_is_cut_over_udp_and_whole_over_tcp() {
     assert_eq!((message.answers.len(), addresses.len()), (4000, 4000));
 }
 
+/// Case 18 of the inventory: what a client without EDNS gets over UDP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forty_endpoints_do_not_fit_into_512_octets() {
+    let (_folder, server) = big(40).await;
+    let packet = question(BIG, RecordType::A);
+    let octets = exchange_udp(server.addr(), &packet, PATIENCE).unwrap();
+    let message = Message::from_bytes(&octets).unwrap();
+    assert!(is_cut(&message) && message.edns.is_none());
+    // Header, question, and 16 octets for each record: names are compressed.
+    assert_eq!(message.answers.len(), (512 - 12 - 34) / 16);
+    assert!(octets.len() <= 512, "{}", octets.len());
+    let whole = Tcp::connect(server.addr()).ask(&packet);
+    assert!(!is_cut(&whole));
+    assert_eq!(whole.answers.len(), 40);
+    // Glue that is lost is a loss too.
+    let (_folder, server) = big(7).await;
+    let packet = question(BIG, RecordType::SRV);
+    let message = ask(server.addr(), &packet);
+    assert_eq!(message.answers.len(), 7);
+    assert!(is_cut(&message) && message.additionals.len() < 7);
+    let whole = Tcp::connect(server.addr()).ask(&packet);
+    assert!(!is_cut(&whole));
+    assert_eq!((whole.answers.len(), whole.additionals.len()), (7, 7));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_message_can_hold_is_cut_over_tcp_too() {
     let (_folder, server) = big(5000).await;
@@ -285,6 +311,29 @@ const UNSYNCED: &str = "
     endpoint http://127.0.0.1:1
     startup_timeout 10ms";
 
+/// KQ-5: only IN is answered, unless a plugin that takes every class listens there; then the class of
+/// a question for the cluster does not count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_class_counts_for_the_listener_only() {
+    let upstream = Upstream::answering(outside).await;
+    for (class, others, wanted) in [
+        (Class::CH, "", "Refused rd\n"),
+        (Class::ANY, "", "Refused rd\n"),
+        (Class::CH, "| forward", WEB),
+        (Class::ANY, "| forward", WEB),
+        (Class::IN, "", WEB),
+    ] {
+        let server = start(&format!("cluster.local | ttl 30 {others}"), &upstream).await;
+        let packet = query(7, "web.default.svc.cluster.local.", RecordType::A, class);
+        let reply = show(&ask(server.addr(), &packet));
+        assert_eq!(reply, wanted, "{class:?} {others}");
+        server.server.stop(|| ()).await;
+    }
+}
+
+const WEB: &str = "NoError aa rd\nweb.default.svc.cluster.local. 30 IN A 10.96.0.10\n";
+
+/// Case 5 of the inventory; KS-3, KS-4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn before_the_first_lists_what_is_not_known_fails() {
     let upstream = Upstream::answering(outside).await;

@@ -72,7 +72,7 @@ impl Source<'_> {
 
     /// The addresses at which this server is reached from outside: of the services that it is an
     /// endpoint of, and where it is none, its own.
-    fn own_addresses(&self, mut each: impl FnMut(IpAddr)) {
+    pub(super) fn own_addresses(&self, mut each: impl FnMut(IpAddr)) {
         let mut any = false;
         self.cluster.own_services(|entry| {
             any = true;

@@ -6,9 +6,11 @@ mod parse;
 mod service;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use crate::corefile::Error;
 use crate::dns::{ExtendedError, Header, Name, Owner, Rcode, RecordType, Reply, Section, Zone};
+use crate::plugin::transfer::Source as Transfers;
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Setup, Step};
 use crate::plugins::kubernetes::follow::{Wanted, follow};
 use crate::plugins::kubernetes::index::Entry;
@@ -24,15 +26,18 @@ use std::sync::{Arc, OnceLock};
 /// Points at what is wrong in the Corefile.
 pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let directive = setup.only_one()?;
-    let config = Config::read(directive, &setup.block.zones)?;
+    let config = Arc::new(Config::read(directive, &setup.block.zones)?);
     if !setup.loaded.contains(&"kubernetes") {
         return Err(directive.error("kubernetes plugin not loaded"));
     }
     // The cluster is set up after this plugin.
     let cluster = Arc::new(OnceLock::new());
     let (slot, provided) = (Arc::clone(&cluster), Arc::clone(setup.provided));
+    let known = Arc::clone(&config);
     setup.hooks.start.push(Hooks::hook(move || async move {
         if let Some(found) = provided.get::<kubernetes::Provided>() {
+            let zones = transfer::Zones::new(known, Arc::clone(&found));
+            provided.provide(Arc::new(Transfers(Arc::new(zones))));
             // Set once: the hook runs once.
             let _ = slot.set(found);
         }
@@ -43,7 +48,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
 
 /// Answers for services that are reached from outside.
 struct External {
-    config: Config,
+    config: Arc<Config>,
     cluster: Arc<OnceLock<Arc<Provided>>>,
 }
 

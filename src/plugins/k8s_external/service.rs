@@ -124,17 +124,49 @@ impl Source<'_> {
         service_at: usize,
         reply: &mut Reply,
     ) -> Found {
-        let ports = || {
-            service
-                .ports
-                .iter()
-                .filter(|port| asked.part.asks_for(port))
-        };
+        Self::each_srv(entry, service, &asked.part, |weight, port, name| {
+            self.push_srv(weight, port, reply, |out| match name {
+                Some(name) => out.name(name),
+                None => out.question_suffix_in_full(service_at),
+            });
+        });
+        if reply.counts()[0] == 0 {
+            return Found::Nodata;
+        }
+        let mut wanted = Vec::new();
+        for host in hosts(entry) {
+            match host {
+                Host::Address(ip) => {
+                    let owner = Owner::Suffix(service_at);
+                    self.push_address(Section::Additional, owner, ip, reply);
+                }
+                Host::Name(text) => {
+                    let Ok(name) = Name::from_text(text) else {
+                        continue;
+                    };
+                    wanted.extend([RecordType::A, RecordType::AAAA].map(|qtype| Wanted {
+                        name: name.clone(),
+                        qtype,
+                        section: Section::Additional,
+                    }));
+                }
+            }
+        }
+        Found::Answered(wanted)
+    }
+
+    /// Calls `each` with weight, port and target of every SRV record of a service with external
+    /// addresses; no target is the service itself.
+    pub(super) fn each_srv(
+        entry: &Entry,
+        service: &Service,
+        part: &Part<'_>,
+        mut each: impl FnMut(u16, u16, Option<&Name>),
+    ) {
+        let ports = || service.ports.iter().filter(|port| part.asks_for(port));
         // CoreDNS: an address that stands there twice counts twice.
         let weight = weight(ports().count().max(1) * service.external_ips.len());
-        let is_address = |host: &Host<'_>| matches!(host, Host::Address(_));
         let mut itself = false;
-        let mut wanted = Vec::new();
         for host in hosts(entry) {
             let name = match host {
                 Host::Address(_) if itself => continue,
@@ -146,34 +178,11 @@ impl Source<'_> {
             };
             itself |= name.is_none();
             for (at, port) in ports().enumerate() {
-                if ports().take(at).any(|before| before.port == port.port) {
-                    continue;
-                }
-                self.push_srv(weight, port.port, reply, |out| match &name {
-                    Some(name) => out.name(name),
-                    None => out.question_suffix_in_full(service_at),
-                });
-            }
-            if let Some(name) = name {
-                for qtype in [RecordType::A, RecordType::AAAA] {
-                    wanted.push(Wanted {
-                        name: name.clone(),
-                        qtype,
-                        section: Section::Additional,
-                    });
+                if !ports().take(at).any(|before| before.port == port.port) {
+                    each(weight, port.port, name.as_ref());
                 }
             }
         }
-        if reply.counts()[0] == 0 {
-            return Found::Nodata;
-        }
-        for host in hosts(entry).filter(is_address) {
-            if let Host::Address(ip) = host {
-                let owner = Owner::Suffix(service_at);
-                self.push_address(Section::Additional, owner, ip, reply);
-            }
-        }
-        Found::Answered(wanted)
     }
 
     /// SRV of endpoints: every port at the name of every endpoint.
@@ -243,6 +252,6 @@ fn below_question(host: &str, reply: &Reply, labels: usize) -> SmallVec<[u8; MAX
 }
 
 /// A hundredth part for each of `count` candidates, at least 1.
-fn weight(count: usize) -> u16 {
+pub(super) fn weight(count: usize) -> u16 {
     (100 / count.max(1)).max(1) as u16
 }

@@ -80,7 +80,7 @@ fn list(cluster: &Provided, objects: &[(Key, Object)]) {
 }
 
 fn chain(text: &str, cluster: &Arc<Provided>) -> Arc<Chain> {
-    let config = Config::read(&directives(text)[0], &[]).unwrap();
+    let config = Arc::new(Config::read(&directives(text)[0], &[]).unwrap());
     let mut rig = Rig::new();
     rig.plugins.push(Arc::new(External {
         config,

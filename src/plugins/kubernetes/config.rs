@@ -155,10 +155,13 @@ impl Config {
                         urls[0]
                     );
                 }
-                settings.origin = Origin::Endpoint {
-                    url: urls[0].text.clone(),
-                    tls: None,
-                };
+                // A kubeconfig counts for more (KC-7).
+                if !matches!(settings.origin, Origin::Kubeconfig { .. }) {
+                    settings.origin = Origin::Endpoint {
+                        url: urls[0].text.clone(),
+                        tls: None,
+                    };
+                }
             }
             "tls" => {
                 let [cert, key, ca] = line.exactly()?;
@@ -197,9 +200,9 @@ impl Config {
                     .namespaces
                     .extend(names.map(|name| name.text.as_str().into()));
             }
-            "labels" => settings.labels = selector(line)?,
+            "labels" => settings.labels = selector(line, "label")?,
             "namespace_labels" => {
-                settings.namespace_labels = selector(line)?;
+                settings.namespace_labels = selector(line, "namespace_label")?;
                 answers.labelled_namespaces = true;
             }
             "pods" => {
@@ -231,7 +234,9 @@ impl Config {
             "ignore" => match line.args.as_slice() {
                 // CoreDNS takes this and does nothing (KC-4).
                 [] => {}
-                [what] if what.as_str() == "empty_service" => answers.ignore_empty_service = true,
+                [what, ..] if what.as_str() == "empty_service" => {
+                    answers.ignore_empty_service = true
+                }
                 [what, ..] => {
                     return Err(what.error(format!("unable to parse ignore value: '{what}'")));
                 }
@@ -265,12 +270,12 @@ impl Config {
     }
 }
 
-fn selector(line: &Line) -> Result<Selector, Error> {
+fn selector(line: &Line, what: &str) -> Result<Selector, Error> {
     let words: Vec<&str> = line.some_args()?.iter().map(Token::as_str).collect();
     let text = words.join(" ");
     Selector::parse(&text).map_err(|error| {
         line.error(format!(
-            "unable to parse label selector value: '{text}': {error}"
+            "unable to parse {what} selector value: '{text}': {error}"
         ))
     })
 }

@@ -112,6 +112,7 @@ mod tests {
     const WEB_A: &str = "10.244.1.5:999";
     const NOBODY: &str = "192.0.2.99:999";
 
+    /// spec 4.12.
     #[test]
     fn log_shows_the_labels_of_a_query() {
         let queries = [

@@ -12,7 +12,7 @@ pub mod parse;
 pub(in crate::plugins) mod records;
 pub mod snapshot;
 pub mod source;
-mod transfer;
+pub(in crate::plugins) mod transfer;
 mod visibility;
 
 use crate::corefile::Error;

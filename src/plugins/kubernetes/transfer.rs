@@ -279,7 +279,7 @@ impl Writer<'_> {
 
 /// `_PORT._PROTOCOL.BASE` in lower case; `None` for a port without a name, or with one that is no
 /// label.
-fn port_name(name: &str, protocol: &str, base: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::plugins) fn port_name(name: &str, protocol: &str, base: &[u8]) -> Option<Vec<u8>> {
     let labels = [name, protocol];
     if labels
         .iter()
@@ -299,7 +299,7 @@ fn port_name(name: &str, protocol: &str, base: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Appends a label with its length octet; at most 63 octets of it.
-fn push_label(out: &mut Vec<u8>, label: &[u8]) {
+pub(in crate::plugins) fn push_label(out: &mut Vec<u8>, label: &[u8]) {
     let label = &label[..label.len().min(63)];
     out.push(label.len() as u8);
     out.extend_from_slice(label);

@@ -97,6 +97,8 @@ impl Secondary {
     async fn run(self) {
         let mut changes = self.source.changes();
         let mut listening = true;
+        // The serial that was accepted last: not every change of a source is one of its zones.
+        let mut known = None;
         loop {
             settle(&*self.source).await;
             changes.borrow_and_update();
@@ -104,8 +106,11 @@ impl Secondary {
                 sleep(QUIET).await;
                 continue;
             };
-            let result = notify(&*self.source, &self.zone, serial, self.addr, self.from).await;
-            listening = self.conclude(result, serial, listening);
+            if known != Some(serial) {
+                let result = notify(&*self.source, &self.zone, serial, self.addr, self.from).await;
+                listening = self.conclude(result, serial, listening);
+                known = listening.then_some(serial);
+            }
             if changes.changed().await.is_err() {
                 return;
             }

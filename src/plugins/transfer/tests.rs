@@ -535,8 +535,33 @@ async fn changes_of_a_second_are_one_notify() {
         answers(&seen[1])[0].1[2..6].to_vec()
     };
     assert_eq!(serial, 507u32.to_be_bytes());
+    // Not every change of a source is one of the zone.
+    fake.changes.send_modify(|changes| *changes += 1);
+    tokio::time::sleep(10 * QUIET).await;
+    assert_eq!(count(), 2, "the serial is known");
     tasks.stop();
     fake.change();
     tokio::time::sleep(10 * QUIET).await;
     assert_eq!(count(), 2, "nothing is sent after the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refused_is_told_again_at_any_change() {
+    let (addr, seen) = secondary(|number, message| {
+        let rcode = [Rcode::REFUSED, Rcode::NOERROR][number.min(1)];
+        vec![reply_to(message, rcode)]
+    })
+    .await;
+    let fake = Fake::new("example.", 0);
+    let source: Arc<dyn Transferable> = fake.clone();
+    let told = notify::Told::new(&crate::metrics::Registry::new(1));
+    let stanzas = stanzas(&format!("transfer example {{\nto {addr}\n}}"));
+    let tasks = notify::Tasks::default();
+    tasks.start(&stanzas, &[Arc::new(Source(source))], &told);
+    for count in [1, 2, 2] {
+        tokio::time::sleep(10 * QUIET).await;
+        assert_eq!(seen.lock().unwrap().len(), count);
+        fake.changes.send_modify(|changes| *changes += 1);
+    }
+    tasks.stop();
 }

@@ -98,6 +98,7 @@ fn the_other_signals() {
     server.wait_for("[INFO] SIGQUIT: Quitting process immediately");
 }
 
+/// Case 6 of the inventory; KS-1.
 #[test]
 fn an_api_server_that_is_not_there() {
     let [port, api, health, ready] = [(); 4].map(|()| free_port());

@@ -1,5 +1,6 @@
 //! Whole zones over TCP, and telling secondaries of changes.
 
+mod external;
 mod large;
 mod secondary;
 mod stream;
@@ -113,6 +114,7 @@ fn without(lines: &str, part: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+/// spec 4.11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_zone_record_by_record() {
     let server = start("", EVERYBODY).await;

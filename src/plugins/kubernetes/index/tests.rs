@@ -212,6 +212,7 @@ fn sorted(mut object: Object) -> Object {
     object
 }
 
+/// KM-8: everything is found by everything that leads to it.
 fn check(index: &Index, model: &Model) {
     assert_eq!(
         index.is_synced(),
@@ -364,6 +365,80 @@ fn what_does_not_change_an_answer_leaves_the_serial() {
     assert!(index.serial() >= first);
 }
 
+/// KO-5, change by change.
+#[test]
+fn what_changes_the_serial() {
+    let index = Index::new(&KINDS, Naming::default());
+    let key = |name: &str| Key {
+        namespace: "red".into(),
+        name: name.into(),
+    };
+    let service = |change: &dyn Fn(&mut Service)| {
+        let mut service = Service {
+            cluster_ips: vec![address(1)],
+            ..Service::default()
+        };
+        change(&mut service);
+        Object::Service(service)
+    };
+    let slice = |ip: u8, hostname: Option<&str>, port: u16| {
+        Object::EndpointSlice(EndpointSlice {
+            service: "a".into(),
+            endpoints: vec![Address {
+                ip: address(ip),
+                hostname: hostname.map(Into::into),
+                target: None,
+                zone: None,
+            }],
+            ports: vec![Port {
+                port,
+                ..Port::default()
+            }],
+            ..EndpointSlice::default()
+        })
+    };
+    let pod = |ip: u8| {
+        Object::Pod(Pod {
+            ip: Some(address(ip)),
+            ..Pod::default()
+        })
+    };
+    let mut at = 0;
+    let mut step = |object: Result<Object, Kind>, name: &str, counts: bool| {
+        at += 1;
+        index.serial.store(1, std::sync::atomic::Ordering::Relaxed);
+        match object {
+            Ok(object) => index.set(key(name), object),
+            Err(kind) => index.delete(kind, &key(name)),
+        }
+        assert_eq!(index.serial() != 1, counts, "step {at}: {name}");
+    };
+    step(Ok(Object::Namespace), "red", false);
+    step(Ok(service(&|_| ())), "a", true);
+    step(Ok(service(&|_| ())), "a", false);
+    step(
+        Ok(service(&|s| s.cluster_ips = vec![address(2)])),
+        "a",
+        false,
+    );
+    step(Ok(service(&|s| s.ports = vec![Port::default()])), "a", true);
+    let outside = |s: &mut Service| s.external_name = Some("example.com".into());
+    step(Ok(service(&outside)), "a", true);
+    step(Ok(slice(1, None, 80)), "s", true);
+    step(Ok(slice(1, None, 80)), "s", false);
+    step(Ok(slice(2, None, 80)), "s", true);
+    step(Ok(slice(2, Some("h"), 80)), "s", true);
+    step(Ok(slice(2, Some("h"), 81)), "s", true);
+    step(Ok(pod(3)), "p", true);
+    step(Ok(pod(3)), "p", false);
+    step(Ok(pod(4)), "p", true);
+    step(Err(Kind::Pod), "p", true);
+    step(Err(Kind::EndpointSlice), "s", true);
+    step(Err(Kind::Service), "a", true);
+    step(Err(Kind::Service), "a", false);
+}
+
+/// spec 4.13.
 #[test]
 fn news_of_endpoints_are_timed_and_lists_are_not() {
     let metrics = crate::metrics::Registry::new(1);

@@ -264,7 +264,7 @@ impl Quarantine {
                 labels(),
             ),
             now: metrics.gauge(
-                "portolan_kubernetes_quarantined_objects",
+                "portolan_kubernetes_unreadable_objects",
                 "Objects that are left out now because they cannot be read.",
                 labels(),
             ),

@@ -168,6 +168,7 @@ fn services() {
     assert!(!alias.headless && alias.cluster_ips.is_empty());
 }
 
+/// KM-2 to KM-4.
 #[test]
 fn endpoint_slices() {
     let slice = |json| match object(Resource::EndpointSlice, json) {

@@ -58,6 +58,7 @@ impl Timing {
 mod tests {
     use super::*;
 
+    /// KW-4.
     #[test]
     fn pauses_grow_to_a_bound() {
         let timing = Timing::default();
@@ -73,5 +74,9 @@ mod tests {
         }
         assert_eq!(timing.pause_after(40), timing.longest_pause);
         assert_eq!(timing.pause_after(u32::MAX), timing.longest_pause);
+        // Watches end by themselves between five and ten minutes.
+        for _ in 0..100 {
+            assert!((300..=600).contains(&timing.watch_timeout().as_secs()));
+        }
     }
 }
