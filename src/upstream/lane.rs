@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 const BURST: usize = 16;
 
 thread_local! {
-    static LANE: RefCell<Lane> = RefCell::new(Lane::shared());
+    static LANE: RefCell<Lane> = const { RefCell::new(Lane::shared()) };
     static BURSTS: RefCell<Burst> = RefCell::new(Burst::new(BURST, crate::dns::MAX_MESSAGE));
     /// Changes with every [`flush`].
     static ROUND: Cell<u64> = const { Cell::new(0) };

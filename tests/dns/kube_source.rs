@@ -1,6 +1,7 @@
 //! Sources of the cluster's objects: the sink always comes to the state of the API server.
 
 use crate::support::kube::Api;
+use crate::support::kube::fault::{At, Fault, Strike};
 use crate::support::sink::{Recorder, key};
 use portolan::metrics::{Format, Registry, exposition};
 use portolan::plugins::kubernetes::object::{Kind, Object, Sink};
@@ -578,4 +579,30 @@ async fn manifests_are_picked_up_live() {
     std::os::unix::fs::symlink("..2", at("..new")).unwrap();
     std::fs::rename(at("..new"), at("..data")).unwrap();
     lab.has(&["cache", "two", "web"]).await;
+}
+
+/// A server whose versions are always too old is not listed without a pause.
+#[tokio::test]
+async fn versions_that_are_always_gone_do_not_keep_the_server_busy() {
+    let mut lab = Lab::new().await;
+    lab.api.faults().no_watch_list = true;
+    lab.api.script(vec![Strike {
+        at: At::Watch,
+        resource: None,
+        fault: Fault::Status(410, None),
+        times: usize::MAX,
+    }]);
+    lab.api.apply(some_objects());
+    lab.start();
+    lab.sink.synced(&ALL).await;
+    let begun = std::time::Instant::now();
+    let before = lab.api.asked("/services?limit=");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let lists = lab.api.asked("/services?limit=") - before;
+    // After the first ones a pause of the longest length lies before each.
+    let pauses = begun.elapsed().as_millis() / 50;
+    assert!(
+        lists as u128 <= pauses + 8,
+        "{lists} lists, {pauses} pauses"
+    );
 }

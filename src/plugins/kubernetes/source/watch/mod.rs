@@ -63,6 +63,8 @@ impl Watcher {
         let mut failures = 0_u32;
         // Watches in a row of which nothing was heard.
         let mut silences = 0_u32;
+        // Versions in a row that were too old before a watch from them told anything.
+        let mut expired = 0_u32;
         loop {
             let (end, progress) = match &state {
                 State::StreamList => self.stream(None).await,
@@ -71,6 +73,11 @@ impl Watcher {
             };
             if progress {
                 failures = 0;
+            }
+            match &end {
+                End::Gone => expired = expired.saturating_add(1),
+                _ if progress && matches!(state, State::Watch { .. }) => expired = 0,
+                _ => {}
             }
             let smooth = match &end {
                 End::Gone => false,
@@ -106,7 +113,7 @@ impl Watcher {
                 }
                 End::Gone => {
                     self.signs.log(&"the version expired, listing again");
-                    soon
+                    soon.max(self.timing.pause_after(expired - 1))
                 }
                 End::Listed { .. } | End::Closed { .. } => soon,
             };
