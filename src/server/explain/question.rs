@@ -26,7 +26,7 @@ pub struct Question {
     pub client: SocketAddr,
     /// UDP or TCP.
     pub transport: Transport,
-    /// The listening address to ask, as [`super::show`] shows it; `None` for the first that serves
+    /// The listening address to ask, as `show` writes it; `None` for the first that serves
     /// the name.
     pub listener: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The last known state on disk: written while the API server tells of changes, served at a start
 //! without it.
 //!
-//! A snapshot is restored before the source starts, with [`Sink::set`] alone: its kinds are not
+//! A snapshot is restored before the source starts, with `Sink::set` alone: its kinds are not
 //! synced, so that what it does not have is not known (SERVFAIL) and does not fail to exist. When
 //! the API server is back, each first list is a diff against what was restored, like every list.
 //! Only what the API server confirmed is written: not before every kind was listed.
