@@ -266,9 +266,11 @@ struct Sockets {
 
 impl Sockets {
     fn run(self, process: &Arc<Process>) -> io::Result<Arc<Slot>> {
-        for (index, socket) in self.udp.into_iter().enumerate() {
+        let sockets: Vec<_> = self.udp.into_iter().map(Arc::new).collect();
+        count_drops(&process.metrics, self.slot.local, &sockets);
+        for (index, socket) in sockets.into_iter().enumerate() {
             let worker = udp::Worker {
-                socket: Arc::new(socket),
+                socket,
                 slot: Arc::clone(&self.slot),
                 shard: process.claim_shard(),
                 runtime: process.runtime.clone(),
@@ -287,6 +289,21 @@ impl Sockets {
             .spawn(tcp::accept(listener, Arc::clone(&self.slot)));
         Ok(self.slot)
     }
+}
+
+/// Shows what the kernel drops at an address for as long as its sockets are open.
+fn count_drops(registry: &Registry, local: SocketAddr, sockets: &[Arc<UdpSocket>]) {
+    let sockets: Vec<_> = sockets.iter().map(Arc::downgrade).collect();
+    registry.read_counter(
+        "portolan_udp_dropped_packets_total",
+        "Packets that the kernel dropped because the socket's buffer was full.",
+        vec![("listen", local.to_string())],
+        move || {
+            let open = sockets.iter().filter_map(std::sync::Weak::upgrade);
+            let drops = open.map(|socket| socket.drops().ok().map(f64::from));
+            drops.reduce(|sum, more| Some(sum? + more?)).flatten()
+        },
+    );
 }
 
 async fn run_hooks(hooks: Vec<Hook>) {

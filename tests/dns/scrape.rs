@@ -121,6 +121,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
         &["version", "revision", "goversion"],
     ),
     ("coredns_panics_total", "counter", &[]),
+    ("portolan_udp_dropped_packets_total", "counter", &["listen"]),
     (
         "coredns_dns_requests_total",
         "counter",
