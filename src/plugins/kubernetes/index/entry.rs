@@ -211,7 +211,10 @@ impl Entry {
     /// About how many octets the entry takes, as [service, slices]; what it shares with others is
     /// not counted.
     pub(super) fn bytes(&self) -> [usize; 2] {
-        let text = |text: &CompactString| text.is_heap_allocated().then(|| heap(text)).unwrap_or(0);
+        let text = |text: &CompactString| match text.is_heap_allocated() {
+            true => heap(text),
+            false => 0,
+        };
         let of_key = size_of::<Key>() + text(&self.key.namespace) + text(&self.key.name);
         let service = self.service.as_ref().map_or(0, |service| {
             let external = service.external_ips.iter();
