@@ -9,6 +9,7 @@ mod policy;
 mod private;
 mod relay;
 mod stanza;
+mod stub;
 
 use crate::corefile::Error;
 use crate::plugin::Setup;
