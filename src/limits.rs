@@ -5,9 +5,15 @@ use std::time::Duration;
 
 /// How deeply the server asks itself on behalf of one query (aliases that lead to aliases).
 pub const SELF_QUERY_DEPTH: u8 = 8;
-/// Queries that wait for an answer at one time, over all transports; beyond it the query is
-/// answered SERVFAIL at once (`portolan_pending_rejected_total`).
+/// Queries over UDP that wait for an answer at one time, for each listening address; each UDP worker
+/// has an equal share. Beyond it the query that has waited longest is answered SERVFAIL
+/// (`portolan_pending_dropped_total`): its client is the likeliest to have given up.
 pub const PENDING_QUERIES: usize = 65_536;
+/// Queries over TCP that wait for an answer at one time; a further one is answered SERVFAIL at once
+/// (`portolan_pending_dropped_total`).
+pub const PENDING_TCP_QUERIES: usize = 16_384;
+/// How long a query waits at most; then it is answered SERVFAIL (`portolan_pending_dropped_total`).
+pub const PENDING_TIME: Duration = Duration::from_secs(10);
 /// TCP connections at one time over all listeners; a further one is closed at once.
 pub const TCP_CONNECTIONS: usize = 4_096;
 /// Queries of one TCP connection that wait for an answer at one time; beyond it reading pauses.

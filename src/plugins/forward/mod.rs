@@ -6,8 +6,10 @@ mod config;
 mod names;
 mod peer;
 mod policy;
+mod private;
 mod relay;
 mod stanza;
+mod stub;
 
 use crate::corefile::Error;
 use crate::plugin::Setup;
@@ -38,8 +40,11 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
                 );
             }
         }
+        let private = private::Private::new(&config, setup);
         let stanza = stanza::Stanza::new(config, setup.process, behind_cache);
-        setup.plugins.push(Arc::new(relay::Forward::new(stanza)));
+        setup
+            .plugins
+            .push(Arc::new(relay::Forward::new(stanza, private)));
     }
     // FW-24: an upstream may know more classes than IN.
     setup.block.any_class = true;
