@@ -29,8 +29,8 @@ pub const COREFILE_SIZE: usize = 4 << 20;
 /// Octets of memory that the tokens of all imports of one Corefile may take; more is an error.
 pub const COREFILE_EXPANSION: usize = 64 << 20;
 /// Octets of the records (and EDNS options) of one entry of a `cache`; a longer reply is passed on
-/// and not stored (`portolan_cache_oversize_total`). With the capacities of the stores it bounds
-/// the memory of a cache.
+/// and not stored (`portolan_cache_oversize_total`). What all entries take is bounded by the option
+/// `memory`.
 pub const CACHE_ENTRY: usize = 16_384;
 /// Entries of one `cache` that are refreshed in the background at one time; beyond it an entry is
 /// not refreshed ahead of its time (`portolan_cache_refresh_rejected_total`).

@@ -142,9 +142,14 @@ impl Normalised {
 
     /// Sets every TTL to what `f` makes of it.
     pub fn map_ttls(&mut self, mut f: impl FnMut(u32) -> u32) {
-        let places: Vec<_> = self.walk().map(|r| (r.fixed + 4, r.ttl)).collect();
+        self.map_record_ttls(|record| f(record.ttl));
+    }
+
+    /// Sets every TTL to what `f` makes of its record.
+    pub fn map_record_ttls(&mut self, mut f: impl FnMut(&Record) -> u32) {
+        let places: Vec<_> = self.walk().map(|r| (r.fixed + 4, f(&r))).collect();
         for (at, ttl) in places {
-            self.buf[at..at + 4].copy_from_slice(&f(ttl).to_be_bytes());
+            self.buf[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
         }
     }
 

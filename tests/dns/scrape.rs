@@ -163,6 +163,16 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
         &["server", "type", "zones", "view"],
     ),
     (
+        "portolan_cache_bytes",
+        "gauge",
+        &["server", "type", "zones", "view"],
+    ),
+    (
+        "portolan_cache_budget_bytes",
+        "gauge",
+        &["server", "type", "zones", "view"],
+    ),
+    (
         "coredns_cache_hits_total",
         "counter",
         &["server", "type", "zones", "view"],
