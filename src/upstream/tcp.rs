@@ -3,7 +3,6 @@
 use super::protocol::{self, Verdict};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
 use crate::limits::UPSTREAM_TCP_CONNECTIONS;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +49,7 @@ impl TcpPool {
         query: &mut [u8],
         timeout: Duration,
         reused: impl FnOnce(bool),
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         let id = rand::random();
         protocol::set_id(query, id);
         let question = protocol::question(query).ok_or(ExchangeError::NoQuestion)?;
@@ -178,7 +177,7 @@ impl Connection {
         frame: &[u8],
         id: u16,
         question: &[u8],
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         if let Err(error) = self.stream.write_all(frame).await {
             return Err(self.error(Operation::Write, (&error).into()));
         }
@@ -188,7 +187,8 @@ impl Connection {
                 Err(error) => return Err(self.error(Operation::Read, (&error).into())),
             };
             match protocol::judge(id, question, &message) {
-                Verdict::Reply => return Ok(message.into()),
+                // The connection proves the source: the case of letters adds nothing to it.
+                Verdict::Reply | Verdict::OtherCase => return Ok(message),
                 Verdict::Stray => {}
                 Verdict::OtherQuestion => {
                     return Err(ExchangeError::OtherQuestion {
