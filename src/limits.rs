@@ -46,6 +46,9 @@ pub const UPSTREAM_MISMATCHES: u32 = 32;
 /// Replies in a row that did not keep the case of the question, after which an upstream is taken as
 /// one that never does (`portolan_upstream_case_ignored_total`).
 pub const UPSTREAM_CASE_STRIKES: u32 = 3;
+/// Queries in flight to upstreams that `loop` knows again when they come back; a further one may
+/// take the place of an older one, which then is not known (`portolan_loop_detected`).
+pub const UPSTREAM_MARKS: usize = 4_096;
 /// Names of a chain of aliases, and zones, of one upstream reply; records that belong to further
 /// ones are taken out (`portolan_upstream_records_removed_total`).
 pub const UPSTREAM_ALIASES: usize = 32;

@@ -24,6 +24,7 @@
 
 mod error;
 pub mod lane;
+pub mod marker;
 pub mod protocol;
 pub mod sanitize;
 pub mod spelling;
@@ -304,9 +305,10 @@ impl Upstream {
         timeout: Duration,
     ) -> Result<Vec<u8>, ExchangeError> {
         let (pools, mut query) = (Arc::clone(&self.pools), query.to_vec());
+        let origin = marker::origin();
         let exchange = lane::background().spawn(async move {
             let reused = |reused: bool| pools.count(Protocol::Tcp, reused);
-            pools.tcp.exchange(&mut query, timeout, reused).await
+            marker::sent_by(origin, pools.tcp.exchange(&mut query, timeout, reused)).await
         });
         let busy = ExchangeError::Busy {
             remote: self.pools.remote,

@@ -1,5 +1,6 @@
 //! TCP connections to one upstream: one query at a time on each, reused oldest first (RFC 7766).
 
+use super::marker::Mark;
 use super::protocol::{self, Verdict};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
 use crate::limits::UPSTREAM_TCP_CONNECTIONS;
@@ -53,6 +54,7 @@ impl TcpPool {
         let id = rand::random();
         protocol::set_id(query, id);
         let question = protocol::question(query).ok_or(ExchangeError::NoQuestion)?;
+        let _mark = Mark::set(id, question);
         // A message is no longer than the packet it came in.
         let mut frame = Vec::with_capacity(query.len() + 2);
         frame.extend_from_slice(&(query.len() as u16).to_be_bytes());

@@ -1,6 +1,7 @@
 //! Connected UDP sockets to one upstream, with many queries in flight on each.
 
 use super::lane;
+use super::marker::Mark;
 use super::protocol::{Arrival, InFlight};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
 use crate::limits::{
@@ -70,6 +71,7 @@ struct State {
 struct Lease {
     reading: Arc<Reading>,
     id: u16,
+    _mark: Option<Mark>,
     reply: oneshot::Receiver<Result<Vec<u8>, ExchangeError>>,
 }
 
@@ -285,6 +287,7 @@ impl Reading {
         Some(Lease {
             reading: Arc::clone(self),
             id,
+            _mark: super::protocol::question(query).and_then(|question| Mark::set(id, question)),
             reply,
         })
     }

@@ -7,6 +7,7 @@ use crate::dns::header::HEADER_LEN;
 use crate::dns::{Header, Query, Rcode, RecordType, Records};
 use crate::metrics::Counter;
 use crate::plugin::{OwnedContext, Process, Transport};
+use crate::upstream::marker::Origin;
 use crate::upstream::{ExchangeError, Protocol};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Stanza {
     pub(super) config: Config,
     pub(super) behind_cache: bool,
+    /// The server block, which *loop* knows its queries by.
+    origin: Origin,
     /// At least one: a stanza without upstreams is no valid configuration.
     pub(super) peers: Box<[Arc<Peer>]>,
     pub(super) in_flight: AtomicUsize,
@@ -49,11 +52,17 @@ pub(super) enum Answered {
 }
 
 impl Stanza {
-    pub(super) fn new(config: Config, process: &Arc<Process>, behind_cache: bool) -> Arc<Self> {
+    pub(super) fn new(
+        config: Config,
+        process: &Arc<Process>,
+        behind_cache: bool,
+        origin: Origin,
+    ) -> Arc<Self> {
         let peer = |&to| Peer::shared(process, to, &config.pool, &config.probe);
         let counter = |name, help| process.metrics.counter(name, help, Vec::new());
         Arc::new(Self {
             behind_cache,
+            origin,
             peers: config.to.iter().map(peer).collect(),
             in_flight: AtomicUsize::new(0),
             coalescer: Arc::new(Coalescer::new()),
@@ -240,7 +249,8 @@ impl Stanza {
     ) -> Result<Bytes, ExchangeError> {
         let asked = Instant::now();
         let timeout = self.config.read_timeout;
-        let message = peer.upstream.exchange(query, protocol, timeout).await?;
+        let exchange = peer.upstream.exchange(query, protocol, timeout);
+        let message = self.origin.sends(exchange).await?;
         peer.observe(asked.elapsed(), rcode(&message));
         if protocol == Protocol::Udp && message.len() > limit {
             return Ok(crate::upstream::protocol::truncated(&message).into());
