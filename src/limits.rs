@@ -46,6 +46,21 @@ pub const UPSTREAM_UDP_TARGET: usize = 64;
 pub const UPSTREAM_UDP_IN_FLIGHT: usize = 256;
 /// Queries sent on one UDP socket before another one, with another source port, takes its place.
 pub const UPSTREAM_UDP_USES: u32 = 4_096;
+/// Datagrams that answer nothing, on one UDP socket to an upstream while queries wait; at that many
+/// the socket is given up and its queries are asked over TCP (`portolan_upstream_mismatched_total`).
+pub const UPSTREAM_MISMATCHES: u32 = 32;
+/// Replies in a row that did not keep the case of the question, after which an upstream is taken as
+/// one that never does (`portolan_upstream_case_ignored_total`).
+pub const UPSTREAM_CASE_STRIKES: u32 = 3;
+/// Queries in flight to upstreams that `loop` knows again when they come back; a further one may
+/// take the place of an older one, which then is not known (`portolan_loop_detected`).
+pub const UPSTREAM_MARKS: usize = 4_096;
+/// Names of a chain of aliases, and zones, of one upstream reply; records that belong to further
+/// ones are taken out (`portolan_upstream_records_removed_total`).
+pub const UPSTREAM_ALIASES: usize = 32;
+/// Names in the records of one upstream reply whose addresses may stand in its additional section;
+/// those of further ones are taken out (`portolan_upstream_records_removed_total`).
+pub const UPSTREAM_GLUE: usize = 128;
 /// TCP connections open to one upstream at one time; beyond it the query fails at once
 /// (`portolan_upstream_rejected_total`).
 pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;

@@ -92,6 +92,7 @@ fn option(config: &mut Config, line: &Line) -> Result<(), Error> {
         }
         "force_tcp" => config.force_tcp = flag(line)?,
         "prefer_udp" => config.prefer_udp = flag(line)?,
+        "keep_case" => config.pool.keep_case = flag(line)?,
         "expire" => config.pool.expire = positive_duration(line)?,
         "max_age" => config.pool.max_age = positive_duration(line)?,
         "max_idle_conns" => config.pool.max_idle = count(line)?,

@@ -13,6 +13,7 @@ mod stub;
 
 use crate::corefile::Error;
 use crate::plugin::Setup;
+use crate::upstream::marker::Origin;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let corefile = setup.process.corefile.as_deref();
     let directory = corefile.and_then(Path::parent).unwrap_or(Path::new(""));
     let directory = directory.to_owned();
+    let origin = Origin::of_block(&setup.block.server, &setup.block.zones);
     let behind_cache = setup.loaded.contains(&"cache");
     for directive in setup.directives {
         let config = config::parse(directive, &directory)?;
@@ -41,7 +43,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
             }
         }
         let private = private::Private::new(&config, setup);
-        let stanza = stanza::Stanza::new(config, setup.process, behind_cache);
+        let stanza = stanza::Stanza::new(config, setup.process, behind_cache, origin);
         setup
             .plugins
             .push(Arc::new(relay::Forward::new(stanza, private)));
