@@ -8,6 +8,7 @@ pub mod kube;
 pub mod message;
 pub mod process;
 pub mod proxy;
+pub mod secret;
 pub mod server;
 pub mod sink;
 pub mod upstream;

@@ -50,7 +50,7 @@ pub(super) enum Answered {
 
 impl Stanza {
     pub(super) fn new(config: Config, process: &Arc<Process>, behind_cache: bool) -> Arc<Self> {
-        let peer = |&to| Peer::shared(process, to, &config.pool, &config.probe);
+        let peer = |to| Peer::shared(process, to, &config.pool, &config.probe);
         let counter = |name, help| process.metrics.counter(name, help, Vec::new());
         Arc::new(Self {
             behind_cache,
@@ -223,6 +223,7 @@ impl Stanza {
         protocol: Protocol,
         limit: usize,
     ) -> Result<Bytes, ExchangeError> {
+        let protocol = peer.upstream.protocol(protocol);
         let message = self.exchange(peer, query, protocol, limit).await?;
         let truncated = Header::read(&message).is_ok_and(|header| header.has(Header::TC));
         if truncated && protocol == Protocol::Udp && self.config.prefer_udp {
@@ -245,7 +246,7 @@ impl Stanza {
         let well_formed = is_well_formed(&message);
         match protocol {
             Protocol::Udp if message.len() > limit || !well_formed => Ok(truncated(&message)),
-            Protocol::Tcp if !well_formed => Err(ExchangeError::Malformed {
+            _ if !well_formed => Err(ExchangeError::Malformed {
                 remote: peer.upstream.remote(),
             }),
             _ => Ok(message),
