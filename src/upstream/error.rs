@@ -190,7 +190,12 @@ impl fmt::Display for Io {
         if self.cause == Cause::Eof {
             return f.write_str("EOF");
         }
-        write!(f, "{} {} ", self.operation.as_str(), self.protocol.network())?;
+        write!(
+            f,
+            "{} {} ",
+            self.operation.as_str(),
+            self.protocol.network()
+        )?;
         if let Some(local) = self.local {
             write!(f, "{local}->")?;
         }

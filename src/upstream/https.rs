@@ -115,7 +115,9 @@ impl Session {
             let found = content_type.map_or("none", |found| found.to_str().unwrap_or("?"));
             return Err(self.http(&format!("content type {found}, not {MESSAGE}")));
         }
-        let body = Limited::new(response.into_body(), MAX_MESSAGE).collect().await;
+        let body = Limited::new(response.into_body(), MAX_MESSAGE)
+            .collect()
+            .await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
                 return self.http("the response is longer than a DNS message can be");

@@ -197,9 +197,7 @@ impl Upstream {
         let encrypted = encryption.map(|encryption| {
             let dialer = encryption.dialer(remote, settings.source);
             match encryption.protocol() {
-                Protocol::Https => {
-                    Encrypted::Https(pool::LinePool::new(dialer, settings.clone()))
-                }
+                Protocol::Https => Encrypted::Https(pool::LinePool::new(dialer, settings.clone())),
                 _ => Encrypted::Tls(pool::LinePool::new(dialer, settings.clone())),
             }
         });
@@ -273,9 +271,8 @@ impl Upstream {
         timeout: Duration,
     ) -> Result<Bytes, ExchangeError> {
         let (pools, mut query) = (Arc::clone(&self.pools), query.to_vec());
-        let exchange = lane::background().spawn(async move {
-            pools.exchange(&mut query, protocol, timeout).await
-        });
+        let exchange = lane::background()
+            .spawn(async move { pools.exchange(&mut query, protocol, timeout).await });
         let busy = ExchangeError::Busy {
             remote: self.pools.remote,
         };

@@ -30,10 +30,7 @@ pub(super) trait Line: Send + Sync + Sized + 'static {
     fn is_open(&self) -> bool;
 
     /// Sends `query`, which has a question, and gives its reply.
-    fn ask(
-        &self,
-        query: &mut [u8],
-    ) -> impl Future<Output = Result<Bytes, ExchangeError>> + Send;
+    fn ask(&self, query: &mut [u8]) -> impl Future<Output = Result<Bytes, ExchangeError>> + Send;
 }
 
 /// The connections to one upstream.
@@ -153,7 +150,10 @@ impl<L: Line> LinePool<L> {
             links.push(Arc::clone(&link));
             return Ok(self.enter(link, now, true));
         }
-        let fullest = links.iter().filter(fits).min_by_key(|link| link.in_flight());
+        let fullest = links
+            .iter()
+            .filter(fits)
+            .min_by_key(|link| link.in_flight());
         match fullest.filter(|link| link.in_flight() < UPSTREAM_TLS_IN_FLIGHT) {
             Some(link) => Ok(self.enter(Arc::clone(link), now, false)),
             None => Err(ExchangeError::Busy {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Barrier, Notify};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -46,11 +46,9 @@ impl Default for Wanted {
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "authority of a test");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -131,6 +129,8 @@ pub enum Act {
     /// Sends this HTTP response: status, content type, body.
     Respond(u16, &'static str, Vec<u8>),
     Wait(Duration),
+    /// Waits for other queries.
+    Meet(Arc<Barrier>),
     /// Closes the connection: over HTTPS with GOAWAY and without an answer.
     Close,
 }
@@ -251,6 +251,7 @@ async fn serve_tls(
                             let _ = writer.lock().await.write_all(&frame).await;
                         }
                         Act::Wait(time) => tokio::time::sleep(time).await,
+                        Act::Meet(others) => drop(others.wait().await),
                         Act::Close => {
                             let _ = writer.lock().await.shutdown().await;
                             closing.notify_one();
@@ -302,13 +303,16 @@ async fn serve_https(
                         (status, kind, body) = (code, text, octets);
                     }
                     Act::Wait(time) => tokio::time::sleep(time).await,
+                    Act::Meet(others) => drop(others.wait().await),
                     Act::Close => {
                         close.notify_one();
                         std::future::pending::<()>().await;
                     }
                 }
             }
-            let response = Response::builder().status(status).header("content-type", kind);
+            let response = Response::builder()
+                .status(status)
+                .header("content-type", kind);
             let response = response.body(Full::new(Bytes::from(body))).unwrap();
             Ok::<_, hyper::Error>(response)
         }
@@ -336,7 +340,9 @@ fn unbase64(text: &str) -> Vec<u8> {
     };
     let mut octets = Vec::new();
     for group in text.as_bytes().chunks(4) {
-        let bits = group.iter().fold(0u32, |bits, &c| bits << 6 | u32::from(digit(c)));
+        let bits = group
+            .iter()
+            .fold(0u32, |bits, &c| bits << 6 | u32::from(digit(c)));
         let bits = bits << (6 * (4 - group.len()));
         octets.extend(&bits.to_be_bytes()[1..group.len()]);
     }

@@ -29,9 +29,7 @@ pub(super) struct To {
 impl To {
     fn is_same(&self, other: &Self) -> bool {
         let name = |to: &Self| to.server_name.as_ref().map(|name| name.text.clone());
-        self.address == other.address
-            && self.secret == other.secret
-            && name(self) == name(other)
+        self.address == other.address && self.secret == other.secret && name(self) == name(other)
     }
 }
 
@@ -66,11 +64,7 @@ pub(super) fn upstreams(
     }
 }
 
-fn upstream(
-    token: &Token,
-    directory: &Path,
-    resolvers: &[SocketAddr],
-) -> Result<Vec<To>, Error> {
+fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result<Vec<To>, Error> {
     let text = token.as_str();
     let (secret, port, host) = match text.split_once("://") {
         None => (None, PORT, text),
@@ -143,7 +137,7 @@ fn host_name(
         Some((_, port)) => port.parse().ok(),
         None => Some(default),
     };
-    let is_name = !host.contains('/') && Name::from_text(host).is_ok();
+    let is_name = !host.is_empty() && !host.contains('/') && Name::from_text(host).is_ok();
     let (Some(port), true) = (port, is_name) else {
         return Err(token.error(format!("not an IP address or file: \"{text}\"")));
     };
@@ -217,7 +211,11 @@ mod tests {
             ("fe80::1%eth0", "[fe80::1]:53"),
             ("[fe80::1%eth0]:54", "[fe80::1]:54"),
         ] {
-            assert_eq!(plain_address(text), Some(expected.parse().unwrap()), "{text}");
+            assert_eq!(
+                plain_address(text),
+                Some(expected.parse().unwrap()),
+                "{text}"
+            );
         }
         for text in ["", "example.org", "1.2.3", "1.2.3.4:99999", "1.2.3.4:"] {
             assert_eq!(plain_address(text), None, "{text}");
@@ -229,14 +227,38 @@ mod tests {
         for (text, expected, name) in [
             ("tls://9.9.9.9", "9.9.9.9:853", None),
             ("tls://9.9.9.9:8853", "9.9.9.9:8853", None),
-            ("tls://9.9.9.9%dns.example", "9.9.9.9:853", Some("dns.example")),
-            ("tls://9.9.9.9%dns.example:54", "9.9.9.9:54", Some("dns.example")),
-            ("tls://9.9.9.9:54%dns.example", "9.9.9.9:54", Some("dns.example")),
+            (
+                "tls://9.9.9.9%dns.example",
+                "9.9.9.9:853",
+                Some("dns.example"),
+            ),
+            (
+                "tls://9.9.9.9%dns.example:54",
+                "9.9.9.9:54",
+                Some("dns.example"),
+            ),
+            (
+                "tls://9.9.9.9:54%dns.example",
+                "9.9.9.9:54",
+                Some("dns.example"),
+            ),
             ("tls://2001:db8::1", "[2001:db8::1]:853", None),
-            ("tls://2001:db8::1%dns.example", "[2001:db8::1]:853", Some("dns.example")),
-            ("tls://[2001:db8::1%dns.example]:54", "[2001:db8::1]:54", Some("dns.example")),
+            (
+                "tls://2001:db8::1%dns.example",
+                "[2001:db8::1]:853",
+                Some("dns.example"),
+            ),
+            (
+                "tls://[2001:db8::1%dns.example]:54",
+                "[2001:db8::1]:54",
+                Some("dns.example"),
+            ),
             ("https://9.9.9.9", "9.9.9.9:443", None),
-            ("https://[2001:db8::1]:8443%dns.example", "[2001:db8::1]:8443", Some("dns.example")),
+            (
+                "https://[2001:db8::1]:8443%dns.example",
+                "[2001:db8::1]:8443",
+                Some("dns.example"),
+            ),
         ] {
             let token = Token {
                 text: text.to_owned(),

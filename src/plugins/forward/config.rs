@@ -80,11 +80,7 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
     Ok(config)
 }
 
-fn option<'a>(
-    config: &mut Config,
-    secret: &mut Secret<'a>,
-    line: &'a Line,
-) -> Result<(), Error> {
+fn option<'a>(config: &mut Config, secret: &mut Secret<'a>, line: &'a Line) -> Result<(), Error> {
     match line.name.as_str() {
         "except" => {
             for token in line.some_args()? {
@@ -212,7 +208,9 @@ impl<'a> Secret<'a> {
         let identity = identity.as_ref().map(|(chain, key)| (&**chain, &**key));
         let client = ClientTls::load(identity, authorities.as_deref()).map_err(|why| {
             let text = format!("tls: {why}");
-            files.first().map_or_else(|| directive.error(&text), |token| token.error(&text))
+            files
+                .first()
+                .map_or_else(|| directive.error(&text), |token| token.error(&text))
         })?;
         for to in all {
             let Some(protocol) = to.secret else { continue };

@@ -6,6 +6,7 @@ mod failure;
 mod names;
 mod pool;
 mod relay;
+mod secret;
 
 use crate::support::message::{a, query, reply};
 use crate::support::upstream::Upstream;
