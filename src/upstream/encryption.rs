@@ -134,7 +134,7 @@ pub enum DohMethod {
     Get,
 }
 
-/// How one upstream is asked in secret.
+/// How one encrypted upstream is asked.
 #[derive(Clone, Debug)]
 pub struct Encryption {
     protocol: Protocol,

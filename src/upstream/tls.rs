@@ -66,7 +66,7 @@ impl Line for Pipeline {
     }
 
     fn is_open(&self) -> bool {
-        self.shared.table().closed.is_none()
+        self.shared.table().closed.is_none() && !self.frames.is_closed()
     }
 
     async fn ask(&self, query: &mut [u8]) -> Result<Bytes, ExchangeError> {
@@ -90,10 +90,12 @@ impl Line for Pipeline {
         let mut frame = Vec::with_capacity(query.len() + 2);
         frame.extend_from_slice(&(query.len() as u16).to_be_bytes());
         frame.extend_from_slice(query);
-        // Where this fails, the task has told the waiter why.
-        let _ = self.frames.send(frame).await;
-        let gone = |_| Err(self.shared.error(Operation::Read, Cause::Eof));
-        (&mut place.reply).await.unwrap_or_else(gone)
+        let gone = || self.shared.error(Operation::Read, Cause::Eof);
+        if self.frames.send(frame).await.is_err() {
+            // Without a reason the task has gone with its runtime.
+            return Err(self.shared.table().closed.clone().unwrap_or_else(gone));
+        }
+        (&mut place.reply).await.unwrap_or_else(|_| Err(gone()))
     }
 }
 

@@ -16,20 +16,22 @@ const PORT: u16 = 53;
 pub(super) struct To {
     pub(super) address: SocketAddr,
     /// [`Protocol::Tls`] or [`Protocol::Https`]; without it, UDP and TCP.
-    pub(super) secret: Option<Protocol>,
+    pub(super) encrypted: Option<Protocol>,
     /// The name behind the address, `%NAME`: what the server's certificate has to be for.
     pub(super) server_name: Option<Token>,
     /// The host name that was resolved: what the certificate has to be for where nothing else is
     /// said.
     pub(super) host: Option<Token>,
-    /// Set where `secret` is, as soon as the options of the stanza are known.
+    /// Set where `encrypted` is, as soon as the options of the stanza are known.
     pub(super) encryption: Option<Encryption>,
 }
 
 impl To {
     fn is_same(&self, other: &Self) -> bool {
         let name = |to: &Self| to.server_name.as_ref().map(|name| name.text.clone());
-        self.address == other.address && self.secret == other.secret && name(self) == name(other)
+        self.address == other.address
+            && self.encrypted == other.encrypted
+            && name(self) == name(other)
     }
 }
 
@@ -66,7 +68,7 @@ pub(super) fn upstreams(
 
 fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result<Vec<To>, Error> {
     let text = token.as_str();
-    let (secret, port, host) = match text.split_once("://") {
+    let (encrypted, port, host) = match text.split_once("://") {
         None => (None, PORT, text),
         Some(("dns", host)) => (None, PORT, host),
         Some(("tls", host)) => (Some(Protocol::Tls), 853, host),
@@ -77,11 +79,11 @@ fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result
             )));
         }
     };
-    let (host, server_name) = match secret {
+    let (host, server_name) = match encrypted {
         None => (host.to_owned(), None),
         Some(_) => split_name(host),
     };
-    if secret.is_some() && host.contains('/') {
+    if encrypted.is_some() && host.contains('/') {
         return Err(token.error(format!(
             "paths are not allowed in an encrypted destination: \"{text}\""
         )));
@@ -89,7 +91,7 @@ fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result
     let is_address = address(&host, port);
     let addresses = match is_address {
         Some(address) => vec![address],
-        None if secret.is_some() => host_name(token, &host, port, resolvers)?,
+        None if encrypted.is_some() => host_name(token, &host, port, resolvers)?,
         None => {
             let path = directory.join(&host);
             match std::fs::read_to_string(&path) {
@@ -108,9 +110,9 @@ fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result
     let resolved = is_address.is_none().then(|| named(without_port(&host)));
     let to = |address| To {
         address,
-        secret,
+        encrypted,
         server_name: server_name.as_deref().map(named),
-        host: resolved.clone().filter(|_| secret.is_some()),
+        host: resolved.clone().filter(|_| encrypted.is_some()),
         encryption: None,
     };
     Ok(addresses.into_iter().map(to).collect())
@@ -269,12 +271,12 @@ mod tests {
             let [to] = &found[..] else { panic!("{text}") };
             assert_eq!(to.address, expected.parse().unwrap(), "{text}");
             assert_eq!(to.server_name.as_ref().map(Token::as_str), name, "{text}");
-            let secret = if text.starts_with("tls") {
+            let encrypted = if text.starts_with("tls") {
                 Protocol::Tls
             } else {
                 Protocol::Https
             };
-            assert_eq!(to.secret, Some(secret), "{text}");
+            assert_eq!(to.encrypted, Some(encrypted), "{text}");
         }
     }
 

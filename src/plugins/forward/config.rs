@@ -63,11 +63,11 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
         failover: Vec::new(),
         fail_fast: false,
     };
-    let mut secret = Secret::default();
+    let mut encrypting = Encrypting::default();
     for line in &directive.block {
-        option(&mut config, &mut secret, line)?;
+        option(&mut config, &mut encrypting, line)?;
     }
-    secret.apply(directory, directive, &mut config.to)?;
+    encrypting.apply(directory, directive, &mut config.to)?;
     config.probe.over_tcp = config.force_tcp;
     let PoolSettings {
         expire, max_age, ..
@@ -80,7 +80,11 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
     Ok(config)
 }
 
-fn option<'a>(config: &mut Config, secret: &mut Secret<'a>, line: &'a Line) -> Result<(), Error> {
+fn option<'a>(
+    config: &mut Config,
+    encrypting: &mut Encrypting<'a>,
+    line: &'a Line,
+) -> Result<(), Error> {
     match line.name.as_str() {
         "except" => {
             for token in line.some_args()? {
@@ -132,7 +136,7 @@ fn option<'a>(config: &mut Config, secret: &mut Secret<'a>, line: &'a Line) -> R
             }
             config.pool.source = Some(source);
         }
-        _ => return secret.option(line),
+        _ => return encrypting.option(line),
     }
     Ok(())
 }
@@ -152,14 +156,14 @@ fn resolvers(directive: &Directive) -> Vec<SocketAddr> {
 
 /// What the options say of encrypted upstreams.
 #[derive(Default)]
-struct Secret<'a> {
+struct Encrypting<'a> {
     /// The line `tls` (FW-26).
     tls: Option<&'a Line>,
     server_name: Option<&'a Token>,
     method: DohMethod,
 }
 
-impl<'a> Secret<'a> {
+impl<'a> Encrypting<'a> {
     /// Options that concern encrypted upstreams only, and `resolver`, which was read before.
     fn option(&mut self, line: &'a Line) -> Result<(), Error> {
         match (line.name.as_str(), &line.args[..]) {
@@ -195,7 +199,7 @@ impl<'a> Secret<'a> {
     fn apply(self, directory: &Path, directive: &Directive, all: &mut [To]) -> Result<(), Error> {
         let files = self.tls.map_or(&[][..], |line| &line.args);
         // Files that are named are read, needed or not: a wrong one is found at the start.
-        if files.is_empty() && all.iter().all(|to| to.secret.is_none()) {
+        if files.is_empty() && all.iter().all(|to| to.encrypted.is_none()) {
             return Ok(());
         }
         let file = |at: usize| directory.join(files[at].as_str());
@@ -213,7 +217,9 @@ impl<'a> Secret<'a> {
                 .map_or_else(|| directive.error(&text), |token| token.error(&text))
         })?;
         for to in all {
-            let Some(protocol) = to.secret else { continue };
+            let Some(protocol) = to.encrypted else {
+                continue;
+            };
             let name = match (&to.server_name, self.server_name) {
                 (Some(own), Some(_)) => {
                     return Err(own.error(format!(

@@ -63,9 +63,9 @@ impl Peer {
         probe: &Probe,
     ) -> Arc<Self> {
         let encryption = to.encryption.as_ref();
-        let secret = encryption.map(Encryption::fingerprint);
+        let fingerprint = encryption.map(Encryption::fingerprint);
         let to = to.address;
-        let settings = format!("{to} {pool:?} {probe:?} {secret:?}");
+        let settings = format!("{to} {pool:?} {probe:?} {fingerprint:?}");
         process.shared.get_or(&settings, || {
             let labels = vec![
                 ("proxy_name", PROXY_NAME.to_owned()),

@@ -153,7 +153,7 @@ async fn a_file_gives_its_nameservers() {
 
 #[tokio::test]
 async fn files_for_tls_are_read_at_the_start() {
-    use crate::support::secret::Authority;
+    use crate::support::encrypted::Authority;
     let authority = Authority::new("ours");
     let directory = authority.directory().to_owned();
     let (_, key) = authority.client();

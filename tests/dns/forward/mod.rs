@@ -2,11 +2,11 @@
 
 mod choice;
 mod config;
+mod encrypted;
 mod failure;
 mod names;
 mod pool;
 mod relay;
-mod secret;
 
 use crate::support::message::{a, query, reply};
 use crate::support::upstream::Upstream;

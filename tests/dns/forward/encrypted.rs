@@ -1,9 +1,10 @@
 //! Upstreams over TLS (RFC 7858) and HTTPS (RFC 8484).
 
 use super::{ONE, example, expected, good};
-use crate::support::block::{Answer, TestBlock, block};
+use crate::support::block::{Answer, Builder, TestBlock, block};
+use crate::support::encrypted::{Act, Authority, Encrypted, Seen, Wanted};
 use crate::support::message::{a, query, reply};
-use crate::support::secret::{Act, Authority, Secret, Seen, Wanted};
+use crate::support::upstream::Upstream;
 use portolan::dns::{ExtendedError, Header, Rcode, RecordType};
 use portolan::plugin::Transport;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ fn is_right(answer: &Answer) {
 #[tokio::test]
 async fn queries_go_over_tls_on_one_connection() {
     let authority = Authority::new("ours");
-    let server = Secret::tls(&authority, &Wanted::default(), answer).await;
+    let server = Encrypted::tls(&authority, &Wanted::default(), answer).await;
     let block = forward(&format!("tls://{}", server.addr), &authority, "force_tcp");
     for transport in [Transport::Udp, Transport::Tcp, Transport::Udp] {
         is_right(&block.ask(example(), transport).await);
@@ -60,7 +61,7 @@ async fn queries_go_over_tls_on_one_connection() {
 async fn a_udp_client_gets_what_fits() {
     let authority = Authority::new("ours");
     let act = |seen: &Seen| vec![Act::Send(large(&seen.packet))];
-    let server = Secret::tls(&authority, &Wanted::default(), act).await;
+    let server = Encrypted::tls(&authority, &Wanted::default(), act).await;
     let block = forward(&format!("tls://{}", server.addr), &authority, "");
     let answer = block.udp(example()).await;
     assert!(answer.message.len() <= 512);
@@ -91,12 +92,12 @@ async fn queries_are_pipelined_and_answered_in_any_order() {
                         _ => Vec::new(),
                     }
                 };
-                Secret::tls(&authority, &Wanted::default(), act).await
+                Encrypted::tls(&authority, &Wanted::default(), act).await
             }
             _ => {
                 let others = Arc::new(Barrier::new(QUERIES.into()));
                 let act = move |seen: &Seen| vec![Act::Meet(Arc::clone(&others)), own(seen)];
-                Secret::https(&authority, act).await
+                Encrypted::https(&authority, act).await
             }
         };
         let to = format!("{scheme}://{}", server.addr);
@@ -132,7 +133,7 @@ async fn a_reply_is_for_who_asked() {
         right.insert(0, Act::Send(other_id));
         right
     };
-    let server = Secret::tls(&authority, &Wanted::default(), strange).await;
+    let server = Encrypted::tls(&authority, &Wanted::default(), strange).await;
     let block = forward(&format!("tls://{}", server.addr), &authority, "");
     is_right(&block.udp(example()).await);
     let other = |seen: &Seen| {
@@ -140,8 +141,8 @@ async fn a_reply_is_for_who_asked() {
         message[13] ^= 1;
         vec![Act::Send(message)]
     };
-    let tls = Secret::tls(&authority, &Wanted::default(), other).await;
-    let https = Secret::https(&authority, other).await;
+    let tls = Encrypted::tls(&authority, &Wanted::default(), other).await;
+    let https = Encrypted::https(&authority, other).await;
     for to in [
         format!("tls://{}", tls.addr),
         format!("https://{}", https.addr),
@@ -160,7 +161,7 @@ async fn sessions_are_resumed() {
         acts.extend([Act::Wait(Duration::from_millis(5)), Act::Close]);
         acts
     };
-    let server = Secret::tls(&authority, &Wanted::default(), once).await;
+    let server = Encrypted::tls(&authority, &Wanted::default(), once).await;
     let options = "max_connect_attempts 1";
     let block = forward(&format!("tls://{}", server.addr), &authority, options);
     for _ in 0..3 {
@@ -189,8 +190,8 @@ async fn a_connection_that_closes_on_a_query_is_no_failure() {
             }
         };
         let server = match scheme {
-            "tls" => Secret::tls(&authority, &Wanted::default(), second).await,
-            _ => Secret::https(&authority, second).await,
+            "tls" => Encrypted::tls(&authority, &Wanted::default(), second).await,
+            _ => Encrypted::https(&authority, second).await,
         };
         let options = "max_connect_attempts 1";
         let block = forward(&format!("{scheme}://{}", server.addr), &authority, options);
@@ -206,8 +207,8 @@ async fn a_connection_that_closes_on_a_query_is_no_failure() {
 async fn a_new_connection_that_closes_is_a_failure() {
     let authority = Authority::new("ours");
     let close = |_: &Seen| vec![Act::Close];
-    let tls = Secret::tls(&authority, &Wanted::default(), close).await;
-    let https = Secret::https(&authority, close).await;
+    let tls = Encrypted::tls(&authority, &Wanted::default(), close).await;
+    let https = Encrypted::https(&authority, close).await;
     for (server, to) in [
         (&tls, format!("tls://{}", tls.addr)),
         (&https, format!("https://{}", https.addr)),
@@ -268,7 +269,7 @@ async fn a_server_that_is_not_believed_is_not_asked() {
             "CertificateRequired",
         ),
     ] {
-        let server = Secret::tls(authority, wanted, answer).await;
+        let server = Encrypted::tls(authority, wanted, answer).await;
         let to = format!("tls://{}", server.addr);
         let alone = forward(&to, &ours, options).udp(example()).await;
         assert_eq!(alone.rcode(), Rcode::SERVFAIL, "{what}");
@@ -315,7 +316,7 @@ async fn the_name_of_the_certificate() {
         names: &["dns.example"],
         ..Wanted::default()
     };
-    let server = Secret::tls(&authority, &named, answer).await;
+    let server = Encrypted::tls(&authority, &named, answer).await;
     let port = server.addr.port();
     for (to, options) in [
         (
@@ -336,7 +337,7 @@ async fn a_client_certificate_is_shown() {
         asks_client: true,
         ..Wanted::default()
     };
-    let server = Secret::tls(&authority, &asks, answer).await;
+    let server = Encrypted::tls(&authority, &asks, answer).await;
     let (certificate, key) = authority.client();
     let block = block(&format!(
         "forward . tls://{} {{\n tls {} {} {}\n}}",
@@ -361,8 +362,8 @@ async fn connections_end_with_their_time() {
     ] {
         for scheme in ["tls", "https"] {
             let server = match scheme {
-                "tls" => Secret::tls(&authority, &Wanted::default(), answer).await,
-                _ => Secret::https(&authority, answer).await,
+                "tls" => Encrypted::tls(&authority, &Wanted::default(), answer).await,
+                _ => Encrypted::https(&authority, answer).await,
             };
             let block = forward(&format!("{scheme}://{}", server.addr), &authority, options);
             is_right(&block.udp(example()).await);
@@ -387,7 +388,7 @@ async fn both_methods_of_https() {
         ("doh_method GET", "GET 127.0.0.1/dns-query"),
         ("tls_servername dns.example", "POST dns.example/dns-query"),
     ] {
-        let server = Secret::https(&authority, answer).await;
+        let server = Encrypted::https(&authority, answer).await;
         let block = forward(&format!("https://{}", server.addr), &authority, options);
         for _ in 0..2 {
             is_right(&block.udp(example()).await);
@@ -444,7 +445,7 @@ async fn answers_over_https_that_are_none() {
         ),
     ] {
         let act = move |_: &Seen| vec![Act::Respond(status, kind, body.clone())];
-        let server = Secret::https(&authority, act).await;
+        let server = Encrypted::https(&authority, act).await;
         let to = format!("https://{}", server.addr);
         let answer = forward(&to, &authority, "").udp(example()).await;
         assert_eq!(answer.rcode(), Rcode::SERVFAIL, "{why}");
@@ -455,7 +456,7 @@ async fn answers_over_https_that_are_none() {
         let both = forward(&format!("{to} {}", second.addr), &authority, "");
         assert_eq!(both.udp(example()).await.rcode(), Rcode::NOERROR, "{why}");
     }
-    let tls_only = Secret::tls(&authority, &Wanted::default(), answer).await;
+    let tls_only = Encrypted::tls(&authority, &Wanted::default(), answer).await;
     let block = forward(&format!("https://{}", tls_only.addr), &authority, "");
     let answer = block.udp(example()).await;
     assert!(
@@ -489,8 +490,8 @@ async fn probes_take_the_protocol_of_the_upstream() {
             false => vec![Act::Close],
         };
         let server = match scheme {
-            "tls" => Secret::tls(&authority, &Wanted::default(), act).await,
-            _ => Secret::https(&authority, act).await,
+            "tls" => Encrypted::tls(&authority, &Wanted::default(), act).await,
+            _ => Encrypted::https(&authority, act).await,
         };
         let ca = authority.ca();
         let block = block(&format!(
@@ -532,8 +533,8 @@ async fn many_queries_share_few_connections() {
     };
     for scheme in ["tls", "https"] {
         let server = match scheme {
-            "tls" => Secret::tls(&authority, &Wanted::default(), slow).await,
-            _ => Secret::https(&authority, slow).await,
+            "tls" => Encrypted::tls(&authority, &Wanted::default(), slow).await,
+            _ => Encrypted::https(&authority, slow).await,
         };
         let to = format!("{scheme}://{}", server.addr);
         let block = Arc::new(forward(&to, &authority, "max_idle_conns 1"));
@@ -562,5 +563,118 @@ async fn many_queries_share_few_connections() {
             .collect();
         assert_eq!(later.len(), 1, "{scheme}");
         assert!(later.first().unwrap() < &4, "{scheme}");
+    }
+}
+
+/// Queries come from the threads of UDP workers and of TCP connections; all share the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_threads_of_a_server_share_connections() {
+    use crate::support::client::{Tcp, ask};
+    use crate::support::server::TestServer;
+    use hickory_proto::op::ResponseCode;
+    let authority = Authority::new("ours");
+    for scheme in ["tls", "https"] {
+        let upstream = match scheme {
+            "tls" => Encrypted::tls(&authority, &Wanted::default(), answer).await,
+            _ => Encrypted::https(&authority, answer).await,
+        };
+        let corefile = format!(
+            ".:0 {{\n bind 127.0.0.1\n forward . {scheme}://{} {{\n tls {}\n}}\n}}",
+            upstream.addr,
+            authority.ca().display()
+        );
+        let server = TestServer::start(portolan::plugins::TABLE, &corefile).await;
+        let addr = server.addr();
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut tcp = Tcp::connect(addr);
+            (0..5).all(|_| {
+                let (udp, tcp) = (ask(addr, &example()), tcp.ask(&example()));
+                [udp, tcp].iter().all(|reply| {
+                    reply.response_code == ResponseCode::NoError && reply.answers.len() == 1
+                })
+            })
+        });
+        assert!(asked.await.unwrap(), "{scheme}");
+        let seen = upstream.seen();
+        assert_eq!(seen.len(), 10, "{scheme}");
+        assert!(seen.iter().all(|seen| seen.connection == 0), "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_went_silent_is_left() {
+    let authority = Authority::new("ours");
+    for scheme in ["tls", "https"] {
+        let act = |seen: &Seen| match seen.connection {
+            0 => vec![Act::Wait(Duration::from_secs(3_600))],
+            _ => answer(seen),
+        };
+        let server = match scheme {
+            "tls" => Encrypted::tls(&authority, &Wanted::default(), act).await,
+            _ => Encrypted::https(&authority, act).await,
+        };
+        let to = format!("{scheme}://{}", server.addr);
+        let block = forward(&to, &authority, "read_timeout 500ms");
+        is_right(&block.udp(example()).await);
+        let connections: Vec<_> = server.seen().iter().map(|seen| seen.connection).collect();
+        assert_eq!(connections, [0, 1], "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn connections_outlive_a_reload_that_leaves_the_files_alone() {
+    let authority = Authority::new("ours");
+    let server = Encrypted::tls(&authority, &Wanted::default(), answer).await;
+    let text = format!(
+        "forward . tls://{} {{\n tls {}\n}}",
+        server.addr,
+        authority.ca().display()
+    );
+    let old = block(&text);
+    is_right(&old.udp(example()).await);
+    let again = || {
+        let builder = Builder {
+            process: Some(Arc::clone(&old.process)),
+            ..Builder::default()
+        };
+        builder.build(&text).unwrap()
+    };
+    is_right(&again().udp(example()).await);
+    assert_eq!(server.seen()[1].connection, 0);
+    let other = Authority::new("other");
+    std::fs::copy(other.ca(), authority.ca()).unwrap();
+    let answer = again().udp(example()).await;
+    assert_eq!(
+        answer.rcode(),
+        Rcode::SERVFAIL,
+        "believed with other authorities"
+    );
+    assert_eq!(server.seen().len(), 2);
+}
+
+/// The certificate has to be for the host name that the upstream was given as.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_name_is_the_name_of_the_certificate() {
+    let authority = Authority::new("ours");
+    let resolver = Upstream::answering(|seen| {
+        let is_a = seen.packet.windows(4).any(|octets| octets == [0, 1, 0, 1]);
+        let records = [a(60, [127, 0, 0, 1])];
+        let records: Vec<_> = records.iter().filter(|_| is_a).map(Vec::as_slice).collect();
+        reply(&seen.packet, Header::RA, &records)
+    })
+    .await;
+    for (names, rcode) in [
+        (&["dns.example"][..], Rcode::NOERROR),
+        (&["127.0.0.1"][..], Rcode::SERVFAIL),
+    ] {
+        let wanted = Wanted {
+            names,
+            ..Wanted::default()
+        };
+        let server = Encrypted::tls(&authority, &wanted, answer).await;
+        let to = format!("tls://dns.example:{}", server.addr.port());
+        let options = format!("resolver {}", resolver.addr);
+        let answer = forward(&to, &authority, &options).udp(example()).await;
+        assert_eq!(answer.rcode(), rcode, "{names:?} {:?}", answer.extended);
     }
 }

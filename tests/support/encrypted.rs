@@ -138,13 +138,13 @@ pub enum Act {
 type Script = dyn Fn(&Seen) -> Vec<Act> + Send + Sync;
 
 /// The server; it stops when it is dropped.
-pub struct Secret {
+pub struct Encrypted {
     pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     accepting: AbortHandle,
 }
 
-impl Secret {
+impl Encrypted {
     /// A server over TLS.
     pub async fn tls(
         authority: &Authority,
@@ -213,7 +213,7 @@ impl Secret {
     }
 }
 
-impl Drop for Secret {
+impl Drop for Encrypted {
     fn drop(&mut self) {
         self.accepting.abort();
     }
