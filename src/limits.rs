@@ -64,6 +64,16 @@ pub const UPSTREAM_GLUE: usize = 128;
 /// TCP connections open to one upstream at one time; beyond it the query fails at once
 /// (`portolan_upstream_rejected_total`).
 pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;
+/// TLS or HTTPS connections open to one upstream at one time.
+pub const UPSTREAM_TLS_CONNECTIONS: usize = 16;
+/// Queries in flight on a TLS or HTTPS connection above which another one is opened.
+pub const UPSTREAM_TLS_TARGET: usize = 64;
+/// Queries in flight on one TLS or HTTPS connection, once no further one may be opened; beyond it
+/// the query fails at once (`portolan_upstream_rejected_total`).
+pub const UPSTREAM_TLS_IN_FLIGHT: usize = 256;
+/// Octets of a certificate, key or bundle of authorities that the Corefile names; a longer file is
+/// an error.
+pub const TLS_FILE: u64 = 4 << 20;
 /// Upstreams of one `forward` stanza (FW-3).
 pub const FORWARD_UPSTREAMS: usize = 15;
 /// Questions of one `forward` stanza that others may join while they are in flight; a further one

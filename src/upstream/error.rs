@@ -42,6 +42,22 @@ pub enum ExchangeError {
         /// The upstream.
         remote: SocketAddr,
     },
+    /// The TLS handshake or session failed: a certificate that is not believed, for one.
+    #[error("tls {remote}: {why}")]
+    Tls {
+        /// The upstream.
+        remote: SocketAddr,
+        /// What is wrong.
+        why: Box<str>,
+    },
+    /// An answer over HTTPS that is no DNS message (RFC 8484 §4.2).
+    #[error("https {remote}: {why}")]
+    Http {
+        /// The upstream.
+        remote: SocketAddr,
+        /// What is wrong.
+        why: Box<str>,
+    },
     /// The network failed.
     #[error("{}", Io { operation: *operation, protocol: *protocol, local: *local, remote: *remote, cause: *cause })]
     Io {
@@ -68,6 +84,8 @@ impl ExchangeError {
             | Self::Guessed { remote }
             | Self::Malformed { remote }
             | Self::Busy { remote }
+            | Self::Tls { remote, .. }
+            | Self::Http { remote, .. }
             | Self::Io { remote, .. } => Some(*remote),
         }
     }
@@ -186,7 +204,12 @@ impl fmt::Display for Io {
         if self.cause == Cause::Eof {
             return f.write_str("EOF");
         }
-        write!(f, "{} {} ", self.operation.as_str(), self.protocol.as_str())?;
+        write!(
+            f,
+            "{} {} ",
+            self.operation.as_str(),
+            self.protocol.network()
+        )?;
         if let Some(local) = self.local {
             write!(f, "{local}->")?;
         }
@@ -230,5 +253,9 @@ mod tests {
             "dial tcp 8.8.8.8:53: connect: connection refused"
         );
         assert_eq!(text(Operation::Read, Tcp, true, Cause::Eof), "EOF");
+        assert_eq!(
+            text(Operation::Dial, Protocol::Tls, false, Cause::Timeout),
+            "dial tcp 8.8.8.8:53: i/o timeout"
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! Exchanges with other name servers over UDP and TCP: octets in, octets out.
+//! Exchanges with other name servers over UDP, TCP, TLS and HTTPS: octets in, octets out.
 //!
-//! An [`Upstream`] is one server with its pools of UDP sockets and TCP connections. The module
+//! An [`Upstream`] is one server with its pools of sockets and connections. The module
 //! knows nothing of policy: which server is asked, how often and what becomes of the reply is the
 //! caller's business. What always holds:
 //!
@@ -22,15 +22,20 @@
 //!
 //! [`protocol`] holds what does not depend on sockets.
 
+mod encryption;
 mod error;
+mod https;
 pub mod lane;
 pub mod marker;
+mod pool;
 pub mod protocol;
 pub mod sanitize;
 pub mod spelling;
 mod tcp;
+mod tls;
 mod udp;
 
+pub use encryption::{ClientTls, DohMethod, Encryption};
 pub use error::{Cause, ExchangeError, Operation};
 
 use crate::limits::UPSTREAM_LANES;
@@ -53,14 +58,28 @@ pub enum Protocol {
     Udp,
     /// Plain TCP (RFC 7766).
     Tcp,
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS (RFC 8484).
+    Https,
 }
 
 impl Protocol {
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp`, `tcp-tls` or `https`: the label `proto` of metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tcp-tls",
+            Self::Https => "https",
+        }
+    }
+
+    /// What carries it: `udp` or `tcp`.
+    pub const fn network(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp | Self::Tls | Self::Https => "tcp",
         }
     }
 }
@@ -72,7 +91,7 @@ pub struct PoolSettings {
     pub expire: Duration,
     /// How long a socket is used at most; zero for no bound.
     pub max_age: Duration,
-    /// How many idle TCP connections are kept; zero for no bound of its own.
+    /// How many idle connections (TCP, TLS, HTTPS) are kept; zero for no bound of its own.
     pub max_idle: usize,
     /// The address that queries are sent from.
     pub source: Option<IpAddr>,
@@ -104,8 +123,14 @@ pub struct UpstreamMetrics {
 }
 
 impl UpstreamMetrics {
-    /// The counters for the upstream `to` of the plugin `proxy_name`.
-    pub fn new(registry: &Registry, proxy_name: &str, to: SocketAddr) -> Self {
+    /// The counters for the upstream `to` of the plugin `proxy_name`, which is asked over
+    /// `encrypted`, or over UDP and TCP.
+    pub fn new(
+        registry: &Registry,
+        proxy_name: &str,
+        to: SocketAddr,
+        encrypted: Option<Protocol>,
+    ) -> Self {
         let labels = || {
             vec![
                 ("proxy_name", proxy_name.to_owned()),
@@ -119,7 +144,10 @@ impl UpstreamMetrics {
                     labels.push(("proto", protocol.as_str().to_owned()));
                     labels
                 };
-                vec![of(Protocol::Udp), of(Protocol::Tcp)]
+                match encrypted {
+                    Some(protocol) => vec![of(protocol)],
+                    None => vec![of(Protocol::Udp), of(Protocol::Tcp)],
+                }
             })
         };
         let counter = |name, help| registry.counter(name, help, labels());
@@ -168,8 +196,15 @@ struct Pools {
     udp: [udp::UdpPool; UPSTREAM_LANES],
     tcp: tcp::TcpPool,
     spelling: Spelling,
+    encrypted: Option<Encrypted>,
     metrics: Option<UpstreamMetrics>,
     swept: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Encrypted {
+    Tls(pool::LinePool<tls::Pipeline>),
+    Https(pool::LinePool<https::Session>),
 }
 
 impl Upstream {
@@ -179,11 +214,30 @@ impl Upstream {
         settings: PoolSettings,
         metrics: Option<UpstreamMetrics>,
     ) -> Self {
+        Self::with_encryption(remote, settings, None, metrics)
+    }
+
+    /// The same; with `encryption` every query goes over TLS or HTTPS, whatever protocol it is
+    /// asked to take.
+    pub fn with_encryption(
+        remote: SocketAddr,
+        settings: PoolSettings,
+        encryption: Option<&Encryption>,
+        metrics: Option<UpstreamMetrics>,
+    ) -> Self {
+        let encrypted = encryption.map(|encryption| {
+            let dialer = encryption.dialer(remote, settings.source);
+            match encryption.protocol() {
+                Protocol::Https => Encrypted::Https(pool::LinePool::new(dialer, settings.clone())),
+                _ => Encrypted::Tls(pool::LinePool::new(dialer, settings.clone())),
+            }
+        });
         let mismatched = metrics.as_ref().map(|metrics| metrics.mismatched.clone());
         let udp = |_| udp::UdpPool::new(remote, settings.clone(), mismatched.clone());
         Self {
             pools: Arc::new(Pools {
                 remote,
+                encrypted,
                 udp: std::array::from_fn(udp),
                 tcp: tcp::TcpPool::new(remote, settings.clone()),
                 spelling: Spelling::new(settings.keep_case),
@@ -199,10 +253,20 @@ impl Upstream {
         self.pools.remote
     }
 
+    /// The protocol that a query takes which is asked to take `plain`: it differs only where the
+    /// upstream is encrypted.
+    pub fn protocol(&self, plain: Protocol) -> Protocol {
+        match &self.pools.encrypted {
+            None => plain,
+            Some(Encrypted::Tls(_)) => Protocol::Tls,
+            Some(Encrypted::Https(_)) => Protocol::Https,
+        }
+    }
+
     /// Sends `query` (a whole message with one question; its id is replaced) and waits for the
-    /// reply, `timeout` at most; connecting over TCP may take as long again, and so may asking
-    /// again what came back doubtful. The reply carries the id that was sent. It is well formed: of
-    /// one that is cut, header and question are given over UDP, with TC set.
+    /// reply, `timeout` at most; connecting over TCP, TLS or HTTPS may take as long again, and so may
+    /// asking again what came back doubtful. The reply carries the id that was sent. It is well formed:
+    /// of one that is cut, header and question are given over UDP, with TC set.
     ///
     /// Must be polled on a tokio runtime. Dropping the future gives the query up.
     ///
@@ -214,9 +278,10 @@ impl Upstream {
         protocol: Protocol,
         timeout: Duration,
     ) -> Result<Bytes, ExchangeError> {
+        let protocol = self.protocol(protocol);
         let result = match protocol {
             Protocol::Udp => self.exchange_udp(query, timeout).await,
-            Protocol::Tcp => self.exchange_tcp(query, timeout).await,
+            _ => self.exchange_stream(query, protocol, timeout).await,
         };
         if let (Err(ExchangeError::Busy { .. }), Some(metrics)) = (&result, &self.pools.metrics) {
             metrics.rejected.inc();
@@ -237,12 +302,14 @@ impl Upstream {
             .ask_udp(query, timeout, pools.spelling.is_random())
             .await
         {
-            Err(ExchangeError::Guessed { .. }) => self.exchange_tcp(query, timeout).await,
+            Err(ExchangeError::Guessed { .. }) => {
+                self.exchange_stream(query, Protocol::Tcp, timeout).await
+            }
             Err(ExchangeError::OtherCase { .. }) => {
                 if let Some(metrics) = &pools.metrics {
                     metrics.case_ignored.inc();
                 }
-                let asked = self.exchange_tcp(query, timeout).await;
+                let asked = self.exchange_stream(query, Protocol::Tcp, timeout).await;
                 let asked = match asked {
                     // An upstream without TCP: a forger would have to guess another id and port.
                     Err(ExchangeError::Io { .. }) => self.ask_udp(query, timeout, false).await,
@@ -285,30 +352,31 @@ impl Upstream {
         asked
     }
 
-    async fn exchange_tcp(
+    /// An exchange on a connection.
+    async fn exchange_stream(
         &self,
         query: &mut [u8],
+        protocol: Protocol,
         timeout: Duration,
     ) -> Result<Vec<u8>, ExchangeError> {
-        if lane::is_own() {
-            return self.exchange_elsewhere(query, timeout).await;
+        match lane::is_own() {
+            true => self.exchange_elsewhere(query, protocol, timeout).await,
+            false => self.pools.exchange(query, protocol, timeout).await,
         }
-        let reused = |reused: bool| self.pools.count(Protocol::Tcp, reused);
-        self.pools.tcp.exchange(query, timeout, reused).await
     }
 
-    /// An exchange over TCP from a thread with a lane of its own: connections are shared, and must
-    /// not wait for that thread.
+    /// An exchange on a connection from a thread with a lane of its own: connections are shared, and
+    /// must not wait for that thread.
     async fn exchange_elsewhere(
         &self,
         query: &[u8],
+        protocol: Protocol,
         timeout: Duration,
     ) -> Result<Vec<u8>, ExchangeError> {
         let (pools, mut query) = (Arc::clone(&self.pools), query.to_vec());
         let origin = marker::origin();
         let exchange = lane::background().spawn(async move {
-            let reused = |reused: bool| pools.count(Protocol::Tcp, reused);
-            marker::sent_by(origin, pools.tcp.exchange(&mut query, timeout, reused)).await
+            marker::sent_by(origin, pools.exchange(&mut query, protocol, timeout)).await
         });
         let busy = ExchangeError::Busy {
             remote: self.pools.remote,
@@ -335,10 +403,15 @@ impl Upstream {
         }
     }
 
-    /// Open UDP sockets and idle TCP connections, for tests and diagnosis.
+    /// Open UDP sockets and idle connections, for tests and diagnosis.
     pub fn pooled(&self) -> (usize, usize) {
         let udp = self.pools.udp.iter().map(udp::UdpPool::len);
-        (udp.sum(), self.pools.tcp.idle())
+        let encrypted = match &self.pools.encrypted {
+            None => 0,
+            Some(Encrypted::Tls(pool)) => pool.idle(),
+            Some(Encrypted::Https(pool)) => pool.idle(),
+        };
+        (udp.sum(), self.pools.tcp.idle() + encrypted)
     }
 
     /// Starts the task that closes what was idle for too long, unless it runs.
@@ -354,7 +427,12 @@ impl Upstream {
                 sleep(interval).await;
                 let Some(pools) = pools.upgrade() else { return };
                 let udp: usize = pools.udp.iter().map(udp::UdpPool::sweep).sum();
-                let kept = udp + pools.tcp.sweep();
+                let encrypted = match &pools.encrypted {
+                    None => 0,
+                    Some(Encrypted::Tls(pool)) => pool.sweep(),
+                    Some(Encrypted::Https(pool)) => pool.sweep(),
+                };
+                let kept = udp + pools.tcp.sweep() + encrypted;
                 if kept == 0 {
                     pools.swept.store(false, SeqCst);
                     return;
@@ -382,6 +460,22 @@ impl<T> Drop for Giving<T> {
 }
 
 impl Pools {
+    /// An exchange on a connection, whose tasks run on the runtime of the caller.
+    async fn exchange(
+        &self,
+        query: &mut [u8],
+        protocol: Protocol,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let reused = |reused: bool| self.count(protocol, reused);
+        let reply = match &self.encrypted {
+            None => return self.tcp.exchange(query, timeout, reused).await,
+            Some(Encrypted::Tls(pool)) => pool.exchange(query, timeout, reused).await,
+            Some(Encrypted::Https(pool)) => pool.exchange(query, timeout, reused).await,
+        };
+        reply.map(Vec::from)
+    }
+
     fn count(&self, protocol: Protocol, reused: bool) {
         if let Some(metrics) = &self.metrics {
             let cells = if reused {
@@ -389,7 +483,9 @@ impl Pools {
             } else {
                 &metrics.misses
             };
-            cells.add(Shard::SHARED, protocol as usize, 1);
+            // An upstream is asked over UDP and TCP, or over its one encrypted protocol.
+            let cell = usize::from(protocol == Protocol::Tcp);
+            cells.add(Shard::SHARED, cell, 1);
         }
     }
 }

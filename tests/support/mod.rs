@@ -3,11 +3,13 @@
 
 pub mod block;
 pub mod client;
+pub mod encrypted;
 pub mod http;
 pub mod kube;
 pub mod message;
 pub mod process;
 pub mod proxy;
+
 pub mod server;
 pub mod sink;
 pub mod upstream;

@@ -5,11 +5,36 @@ use super::stub;
 use crate::corefile::{Error, Token};
 use crate::dns::Name;
 use crate::limits::FORWARD_UPSTREAMS;
+use crate::upstream::{Encryption, Protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The port of plain DNS.
 pub(super) const PORT: u16 = 53;
+
+/// One server that a stanza asks.
+#[derive(Clone, Debug)]
+pub(super) struct To {
+    pub(super) address: SocketAddr,
+    /// [`Protocol::Tls`] or [`Protocol::Https`]; without it, UDP and TCP.
+    pub(super) encrypted: Option<Protocol>,
+    /// The name behind the address, `%NAME`: what the server's certificate has to be for.
+    pub(super) server_name: Option<Token>,
+    /// The host name that was resolved: what the certificate has to be for where nothing else is
+    /// said.
+    pub(super) host: Option<Token>,
+    /// Set where `encrypted` is, as soon as the options of the stanza are known.
+    pub(super) encryption: Option<Encryption>,
+}
+
+impl To {
+    fn is_same(&self, other: &Self) -> bool {
+        let name = |to: &Self| to.server_name.as_ref().map(|name| name.text.clone());
+        self.address == other.address
+            && self.encrypted == other.encrypted
+            && name(self) == name(other)
+    }
+}
 
 /// The upstreams that `tokens` name, in order, each once. Files are read relative to `directory`,
 /// host names asked of `resolvers`.
@@ -21,15 +46,15 @@ pub(super) fn upstreams(
     tokens: &[Token],
     directory: &Path,
     resolvers: &[SocketAddr],
-) -> Result<Vec<SocketAddr>, Error> {
+) -> Result<Vec<To>, Error> {
     if tokens.is_empty() {
         return Err(name.arg_error());
     }
-    let mut found = Vec::new();
+    let mut found: Vec<To> = Vec::new();
     for token in tokens {
-        for address in upstream(token, directory, resolvers)? {
-            if !found.contains(&address) {
-                found.push(address);
+        for to in upstream(token, directory, resolvers)? {
+            if !found.iter().any(|known| known.is_same(&to)) {
+                found.push(to);
             }
         }
     }
@@ -42,51 +67,86 @@ pub(super) fn upstreams(
     }
 }
 
-fn upstream(
-    token: &Token,
-    directory: &Path,
-    resolvers: &[SocketAddr],
-) -> Result<Vec<SocketAddr>, Error> {
+fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result<Vec<To>, Error> {
     let text = token.as_str();
-    let host = match text.split_once("://") {
-        None | Some(("dns", _)) => text.strip_prefix("dns://").unwrap_or(text),
-        Some((scheme @ ("tls" | "https"), _)) => {
-            return Err(token.error(format!(
-                "'{scheme}' is not supported yet as a destination protocol in forward: {text}"
-            )));
-        }
+    let (encrypted, port, host) = match text.split_once("://") {
+        None => (None, PORT, text),
+        Some(("dns", host)) => (None, PORT, host),
+        Some(("tls", host)) => (Some(Protocol::Tls), 853, host),
+        Some(("https", host)) => (Some(Protocol::Https), 443, host),
         Some((scheme, _)) => {
             return Err(token.error(format!(
                 "'{scheme}' is not supported as a destination protocol in forward: {text}"
             )));
         }
     };
-    if let Some(address) = address(host) {
-        stub::warn_of(token, address);
-        return Ok(vec![address]);
+    let (host, server_name) = match encrypted {
+        None => (host.to_owned(), None),
+        Some(_) => split_name(host),
+    };
+    if encrypted.is_some() && host.contains('/') {
+        return Err(token.error(format!(
+            "paths are not allowed in an encrypted destination: \"{text}\""
+        )));
     }
-    let path = directory.join(host);
-    match std::fs::read_to_string(&path) {
-        Ok(content) => {
-            let real = Path::new(stub::REAL_SERVERS);
-            Ok(stub::replaced(&path, nameservers(&content), real))
+    let is_address = address(&host, port);
+    let addresses = match is_address {
+        Some(address) => {
+            stub::warn_of(token, address);
+            vec![address]
         }
-        Err(error) if path.exists() => Err(token.error(format!("{}: {error}", path.display()))),
-        Err(_) => host_name(token, host, resolvers),
-    }
+        None if encrypted.is_some() => host_name(token, &host, port, resolvers)?,
+        None => {
+            let path = directory.join(&host);
+            match std::fs::read_to_string(&path) {
+                Ok(content) => {
+                    let real = Path::new(stub::REAL_SERVERS);
+                    stub::replaced(&path, nameservers(&content), real)
+                }
+                Err(error) if path.exists() => {
+                    return Err(token.error(format!("{}: {error}", path.display())));
+                }
+                Err(_) => host_name(token, &host, port, resolvers)?,
+            }
+        }
+    };
+    let named = |text: &str| Token {
+        text: text.to_owned(),
+        ..token.clone()
+    };
+    let resolved = is_address.is_none().then(|| named(without_port(&host)));
+    let to = |address| To {
+        address,
+        encrypted,
+        server_name: server_name.as_deref().map(named),
+        host: resolved.clone().filter(|_| encrypted.is_some()),
+        encryption: None,
+    };
+    Ok(addresses.into_iter().map(to).collect())
+}
+
+/// Takes the `%NAME` out of `IP%NAME`, `IP%NAME:PORT`, `IP:PORT%NAME` or `[IP%NAME]:PORT`.
+fn split_name(text: &str) -> (String, Option<String>) {
+    let Some((address, rest)) = text.split_once('%') else {
+        return (text.to_owned(), None);
+    };
+    let (name, behind) = rest.split_at(rest.find([':', ']']).unwrap_or(rest.len()));
+    (format!("{address}{behind}"), Some(name.to_owned()))
 }
 
 /// The addresses of `HOST` or `HOST:PORT`.
 fn host_name(
     token: &Token,
     text: &str,
+    default: u16,
     resolvers: &[SocketAddr],
 ) -> Result<Vec<SocketAddr>, Error> {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok()),
-        None => (text, Some(PORT)),
+    let host = without_port(text);
+    let port = match text.rsplit_once(':') {
+        Some((_, port)) => port.parse().ok(),
+        None => Some(default),
     };
-    let is_name = !host.contains('/') && Name::from_text(host).is_ok();
+    let is_name = !host.is_empty() && !host.contains('/') && Name::from_text(host).is_ok();
     let (Some(port), true) = (port, is_name) else {
         return Err(token.error(format!("not an IP address or file: \"{text}\"")));
     };
@@ -101,8 +161,17 @@ fn host_name(
         .collect())
 }
 
+fn without_port(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(host, _)| host)
+}
+
+/// An address of plain DNS, with or without a port.
+pub(super) fn plain_address(text: &str) -> Option<SocketAddr> {
+    address(text, PORT)
+}
+
 /// An address with or without a port; an IPv6 zone index is left out.
-pub(super) fn address(text: &str) -> Option<SocketAddr> {
+pub(super) fn address(text: &str, port: u16) -> Option<SocketAddr> {
     let text = without_zone_index(text);
     if let Ok(address) = text.parse() {
         return Some(address);
@@ -111,7 +180,7 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
         .strip_prefix('[')
         .and_then(|inner| inner.strip_suffix(']'));
     let ip: IpAddr = bare.unwrap_or(&text).parse().ok()?;
-    Some((ip, PORT).into())
+    Some((ip, port).into())
 }
 
 fn without_zone_index(text: &str) -> String {
@@ -129,7 +198,7 @@ pub(super) fn nameservers(content: &str) -> Vec<SocketAddr> {
     let lines = content.lines().map(str::split_ascii_whitespace);
     lines
         .filter_map(|mut words| match words.next() {
-            Some("nameserver") => words.next().and_then(address),
+            Some("nameserver") => words.next().and_then(plain_address),
             _ => None,
         })
         .collect()
@@ -151,10 +220,70 @@ mod tests {
             ("fe80::1%eth0", "[fe80::1]:53"),
             ("[fe80::1%eth0]:54", "[fe80::1]:54"),
         ] {
-            assert_eq!(address(text), Some(expected.parse().unwrap()), "{text}");
+            assert_eq!(
+                plain_address(text),
+                Some(expected.parse().unwrap()),
+                "{text}"
+            );
         }
         for text in ["", "example.org", "1.2.3", "1.2.3.4:99999", "1.2.3.4:"] {
-            assert_eq!(address(text), None, "{text}");
+            assert_eq!(plain_address(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn encrypted_destinations() {
+        for (text, expected, name) in [
+            ("tls://9.9.9.9", "9.9.9.9:853", None),
+            ("tls://9.9.9.9:8853", "9.9.9.9:8853", None),
+            (
+                "tls://9.9.9.9%dns.example",
+                "9.9.9.9:853",
+                Some("dns.example"),
+            ),
+            (
+                "tls://9.9.9.9%dns.example:54",
+                "9.9.9.9:54",
+                Some("dns.example"),
+            ),
+            (
+                "tls://9.9.9.9:54%dns.example",
+                "9.9.9.9:54",
+                Some("dns.example"),
+            ),
+            ("tls://2001:db8::1", "[2001:db8::1]:853", None),
+            (
+                "tls://2001:db8::1%dns.example",
+                "[2001:db8::1]:853",
+                Some("dns.example"),
+            ),
+            (
+                "tls://[2001:db8::1%dns.example]:54",
+                "[2001:db8::1]:54",
+                Some("dns.example"),
+            ),
+            ("https://9.9.9.9", "9.9.9.9:443", None),
+            (
+                "https://[2001:db8::1]:8443%dns.example",
+                "[2001:db8::1]:8443",
+                Some("dns.example"),
+            ),
+        ] {
+            let token = Token {
+                text: text.to_owned(),
+                file: "Corefile".into(),
+                line: 1,
+            };
+            let found = upstream(&token, Path::new(""), &[]).unwrap();
+            let [to] = &found[..] else { panic!("{text}") };
+            assert_eq!(to.address, expected.parse().unwrap(), "{text}");
+            assert_eq!(to.server_name.as_ref().map(Token::as_str), name, "{text}");
+            let encrypted = if text.starts_with("tls") {
+                Protocol::Tls
+            } else {
+                Protocol::Https
+            };
+            assert_eq!(to.encrypted, Some(encrypted), "{text}");
         }
     }
 

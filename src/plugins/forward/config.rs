@@ -1,13 +1,13 @@
 //! The options of a `forward` stanza, as the Corefile gives them.
 
-use super::addresses;
+use super::addresses::{self, To};
 use super::peer::Probe;
 use super::policy::Policy;
 use super::private::Treatment;
 use crate::corefile::value::{duration, number, zone};
 use crate::corefile::{Directive, Error, Line, Token};
 use crate::dns::{Rcode, Zone};
-use crate::upstream::PoolSettings;
+use crate::upstream::{ClientTls, DohMethod, Encryption, PoolSettings};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) struct Config {
     pub(super) from: Zone,
     pub(super) except: Vec<Zone>,
-    pub(super) to: Vec<SocketAddr>,
+    pub(super) to: Vec<To>,
     pub(super) force_tcp: bool,
     pub(super) prefer_udp: bool,
     pub(super) pool: PoolSettings,
@@ -68,9 +68,11 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
         private_zones: Treatment::Usual,
         search_leftovers: Treatment::Usual,
     };
+    let mut encrypting = Encrypting::default();
     for line in &directive.block {
-        option(&mut config, line)?;
+        option(&mut config, &mut encrypting, line)?;
     }
+    encrypting.apply(directory, directive, &mut config.to)?;
     config.probe.over_tcp = config.force_tcp;
     let PoolSettings {
         expire, max_age, ..
@@ -83,7 +85,11 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
     Ok(config)
 }
 
-fn option(config: &mut Config, line: &Line) -> Result<(), Error> {
+fn option<'a>(
+    config: &mut Config,
+    encrypting: &mut Encrypting<'a>,
+    line: &'a Line,
+) -> Result<(), Error> {
     match line.name.as_str() {
         "except" => {
             for token in line.some_args()? {
@@ -130,14 +136,15 @@ fn option(config: &mut Config, line: &Line) -> Result<(), Error> {
             let source = source.map_err(|_| {
                 token.error(format!("source_address: invalid IP address '{token}'"))
             })?;
-            if let Some(other) = config.to.iter().find(|to| to.is_ipv4() != source.is_ipv4()) {
+            let mut all = config.to.iter().map(|to| to.address);
+            if let Some(other) = all.find(|to| to.is_ipv4() != source.is_ipv4()) {
                 return Err(token.error(format!(
                     "source_address {source} cannot reach upstream {other}: another address family"
                 )));
             }
             config.pool.source = Some(source);
         }
-        _ => return encrypted_option(line),
+        _ => return encrypting.option(line),
     }
     Ok(())
 }
@@ -151,35 +158,94 @@ fn resolvers(directive: &Directive) -> Vec<SocketAddr> {
         .filter(|line| line.name.as_str() == "resolver");
     let tokens = lines.flat_map(|line| &line.args);
     tokens
-        .filter_map(|token| addresses::address(token.as_str()))
+        .filter_map(|token| addresses::plain_address(token.as_str()))
         .collect()
 }
 
-/// Options that concern encrypted upstreams only, and `resolver`, which was read before. Encrypted
-/// `TO`s are refused, so that it is enough that the options are well formed.
-fn encrypted_option(line: &Line) -> Result<(), Error> {
-    match (line.name.as_str(), &line.args[..]) {
-        ("tls", [] | [_] | [_, _] | [_, _, _]) | ("tls_servername", [_]) => Ok(()),
-        ("doh_method", [method]) if matches!(method.as_str(), "POST" | "GET") => Ok(()),
-        ("doh_method", [method]) => Err(method.error(format!(
-            "doh_method: unknown method '{method}', must be POST or GET"
-        ))),
-        ("resolver", [_, ..]) => {
-            let bad = line
-                .args
-                .iter()
-                .find(|token| addresses::address(token.as_str()).is_none());
-            match bad {
-                None => Ok(()),
-                Some(token) => {
-                    Err(token.error(format!("resolver: not an IP address: \"{token}\"")))
+/// What the options say of encrypted upstreams.
+#[derive(Default)]
+struct Encrypting<'a> {
+    /// The line `tls` (FW-26).
+    tls: Option<&'a Line>,
+    server_name: Option<&'a Token>,
+    method: DohMethod,
+}
+
+impl<'a> Encrypting<'a> {
+    /// Options that concern encrypted upstreams only, and `resolver`, which was read before.
+    fn option(&mut self, line: &'a Line) -> Result<(), Error> {
+        match (line.name.as_str(), &line.args[..]) {
+            ("tls", [] | [_] | [_, _] | [_, _, _]) => self.tls = Some(line),
+            ("tls_servername", [name]) => self.server_name = Some(name),
+            ("doh_method", [method]) => {
+                self.method = match method.as_str() {
+                    "POST" => DohMethod::Post,
+                    "GET" => DohMethod::Get,
+                    _ => {
+                        return Err(method.error(format!(
+                            "doh_method: unknown method '{method}', must be POST or GET"
+                        )));
+                    }
+                };
+            }
+            ("resolver", [_, ..]) => {
+                let mut args = line.args.iter();
+                let bad = args.find(|token| addresses::plain_address(token.as_str()).is_none());
+                if let Some(token) = bad {
+                    return Err(token.error(format!("resolver: not an IP address: \"{token}\"")));
                 }
             }
+            ("tls" | "tls_servername" | "doh_method" | "resolver", _) => {
+                return Err(line.args.last().unwrap_or(&line.name).arg_error());
+            }
+            _ => return Err(line.unknown()),
         }
-        ("tls" | "tls_servername" | "doh_method" | "resolver", _) => {
-            Err(line.args.last().unwrap_or(&line.name).arg_error())
+        Ok(())
+    }
+
+    /// Gives encrypted upstreams what they are asked with.
+    fn apply(self, directory: &Path, directive: &Directive, all: &mut [To]) -> Result<(), Error> {
+        let files = self.tls.map_or(&[][..], |line| &line.args);
+        // Files that are named are read, needed or not: a wrong one is found at the start.
+        if files.is_empty() && all.iter().all(|to| to.encrypted.is_none()) {
+            return Ok(());
         }
-        _ => Err(line.unknown()),
+        let file = |at: usize| directory.join(files[at].as_str());
+        let (identity, authorities) = match files.len() {
+            0 => (None, None),
+            1 => (None, Some(file(0))),
+            2 => (Some((file(0), file(1))), None),
+            _ => (Some((file(0), file(1))), Some(file(2))),
+        };
+        let identity = identity.as_ref().map(|(chain, key)| (&**chain, &**key));
+        let client = ClientTls::load(identity, authorities.as_deref()).map_err(|why| {
+            let text = format!("tls: {why}");
+            files
+                .first()
+                .map_or_else(|| directive.error(&text), |token| token.error(&text))
+        })?;
+        for to in all {
+            let Some(protocol) = to.encrypted else {
+                continue;
+            };
+            let name = match (&to.server_name, self.server_name) {
+                (Some(own), Some(_)) => {
+                    return Err(own.error(format!(
+                        "tls_servername cannot be used together with the server name of an upstream: '%{own}'"
+                    )));
+                }
+                (own, stanza) => own.as_ref().or(stanza).or(to.host.as_ref()),
+            };
+            let text = name.map(Token::as_str);
+            let ip = to.address.ip();
+            let made = Encryption::new(protocol, client.clone(), text, ip, self.method);
+            let made = made.map_err(|why| match name {
+                Some(name) => name.error(&why),
+                None => directive.error(&why),
+            })?;
+            to.encryption = Some(made);
+        }
+        Ok(())
     }
 }
 

@@ -32,7 +32,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let behind_cache = setup.loaded.contains(&"cache");
     for directive in setup.directives {
         let config = config::parse(directive, &directory)?;
-        for &to in &config.to {
+        for to in config.to.iter().map(|to| to.address) {
             if is_ourselves(to, &setup.block.bind, setup.block.port) {
                 tracing::warn!(
                     target: "plugin/forward",

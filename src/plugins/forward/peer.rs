@@ -1,9 +1,12 @@
 //! An upstream with its health and its metrics; shared by all stanzas with the same settings.
 
+use super::addresses::To;
 use crate::dns::{Class, OwnedQuery, Rcode, RecordType, Zone};
 use crate::metrics::{Counter, Histogram, Shard, TIME_BUCKETS};
 use crate::plugin::Process;
-use crate::upstream::{ExchangeError, PoolSettings, Protocol, Upstream, UpstreamMetrics};
+use crate::upstream::{
+    Encryption, ExchangeError, PoolSettings, Protocol, Upstream, UpstreamMetrics,
+};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -41,6 +44,7 @@ impl Default for Probe {
 pub(super) struct Peer {
     pub(super) upstream: Upstream,
     pool: PoolSettings,
+    encryption: Option<Encryption>,
     probe: Probe,
     /// Probes that failed one after another.
     fails: AtomicU32,
@@ -50,24 +54,29 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// The upstream at `to` with these settings: that of another stanza, or of the configuration
+    /// The upstream `to` with these settings: that of another stanza, or of the configuration
     /// before, if there is one.
     pub(super) fn shared(
         process: &Arc<Process>,
-        to: SocketAddr,
+        to: &To,
         pool: &PoolSettings,
         probe: &Probe,
     ) -> Arc<Self> {
-        let settings = format!("{to} {pool:?} {probe:?}");
+        let encryption = to.encryption.as_ref();
+        let fingerprint = encryption.map(Encryption::fingerprint);
+        let to = to.address;
+        let settings = format!("{to} {pool:?} {probe:?} {fingerprint:?}");
         process.shared.get_or(&settings, || {
             let labels = vec![
                 ("proxy_name", PROXY_NAME.to_owned()),
                 ("to", to.to_string()),
             ];
-            let metrics = UpstreamMetrics::new(&process.metrics, PROXY_NAME, to);
+            let protocol = encryption.map(Encryption::protocol);
+            let metrics = UpstreamMetrics::new(&process.metrics, PROXY_NAME, to, protocol);
             Self {
-                upstream: Upstream::new(to, pool.clone(), Some(metrics)),
+                upstream: Upstream::with_encryption(to, pool.clone(), encryption, Some(metrics)),
                 pool: pool.clone(),
+                encryption: encryption.cloned(),
                 probe: probe.clone(),
                 fails: AtomicU32::new(0),
                 probing: AtomicBool::new(false),
@@ -149,7 +158,8 @@ impl Peer {
             expire: PROBE_TIMEOUT,
             ..self.pool.clone()
         };
-        let upstream = Upstream::new(self.upstream.remote(), settings, None);
+        let (remote, encryption) = (self.upstream.remote(), self.encryption.as_ref());
+        let upstream = Upstream::with_encryption(remote, settings, encryption, None);
         let asked = upstream.exchange(&mut packet, protocol, PROBE_TIMEOUT);
         match asked.await {
             // Whoever answers is alive, whatever the answer.

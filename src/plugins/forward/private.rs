@@ -92,7 +92,7 @@ impl Private {
             zones: config.private_zones,
             leftovers: config.search_leftovers,
             catch_all: config.from == Zone::root(),
-            public: config.to.iter().all(|to| zones::is_public(to.ip())),
+            public: config.to.iter().all(|to| zones::is_public(to.address.ip())),
             below: leftovers(&cluster.all(), &own).into(),
             kept: [counter("private"), counter("leftover")],
         }

@@ -163,6 +163,9 @@ fn extended_error(error: Option<&ExchangeError>) -> ExtendedError {
         Some(ExchangeError::OtherQuestion { .. } | ExchangeError::Malformed { .. }) => {
             (ExtendedError::INVALID_DATA, "not a reply".to_owned())
         }
+        Some(ExchangeError::Tls { why, .. } | ExchangeError::Http { why, .. }) => {
+            (ExtendedError::NETWORK_ERROR, why.to_string())
+        }
         Some(error) => match error.cause() {
             Some(Cause::Timeout) => (
                 ExtendedError::NO_REACHABLE_AUTHORITY,

@@ -58,7 +58,7 @@ impl Stanza {
         behind_cache: bool,
         origin: Origin,
     ) -> Arc<Self> {
-        let peer = |&to| Peer::shared(process, to, &config.pool, &config.probe);
+        let peer = |to| Peer::shared(process, to, &config.pool, &config.probe);
         let counter = |name, help| process.metrics.counter(name, help, Vec::new());
         Arc::new(Self {
             behind_cache,
@@ -232,6 +232,7 @@ impl Stanza {
         protocol: Protocol,
         limit: usize,
     ) -> Result<Bytes, ExchangeError> {
+        let protocol = peer.upstream.protocol(protocol);
         let message = self.exchange(peer, query, protocol, limit).await?;
         let truncated = Header::read(&message).is_ok_and(|header| header.has(Header::TC));
         if truncated && protocol == Protocol::Udp && self.config.prefer_udp {

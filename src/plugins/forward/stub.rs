@@ -75,7 +75,9 @@ mod tests {
             folder.path().join("run.conf"),
         );
         let replace = |servers: &[&str]| -> Vec<String> {
-            let servers = servers.iter().map(|s| addresses::address(s).unwrap());
+            let servers = servers
+                .iter()
+                .map(|s| addresses::address(s, addresses::PORT).unwrap());
             let found = replaced(&conf, servers.collect(), &real);
             found.iter().map(|server| server.ip().to_string()).collect()
         };
@@ -125,7 +127,8 @@ mod tests {
             ("8.8.8.8", false),
         ] {
             let found = addresses::upstreams(&token("forward"), &[token(text)], Path::new(""), &[]);
-            assert_eq!(found.unwrap(), [addresses::address(text).unwrap()]);
+            let found: Vec<_> = found.unwrap().iter().map(|to| to.address).collect();
+            assert_eq!(found, [addresses::address(text, addresses::PORT).unwrap()]);
             let lines = logs.take();
             assert_eq!(lines.len(), usize::from(warned), "{text}: {lines:?}");
             let start = "WARN plugin/forward: Corefile:7 - 127.0.0.54 is the stub resolver";

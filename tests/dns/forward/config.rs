@@ -23,13 +23,18 @@ async fn errors_say_what_and_where() {
             "not an IP address or file: \"/nonexistent/file\"",
         ),
         (
-            "forward . tls://9.9.9.9",
-            "'tls' is not supported yet as a destination protocol in forward: tls://9.9.9.9",
+            "forward . tls://9.9.9.9/path",
+            "paths are not allowed in an encrypted destination: \"tls://9.9.9.9/path\"",
         ),
         (
-            "forward . https://9.9.9.9",
-            "'https' is not supported yet as a destination protocol in forward: https://9.9.9.9",
+            "forward . https://9.9.9.9/dns-query",
+            "paths are not allowed in an encrypted destination: \"https://9.9.9.9/dns-query\"",
         ),
+        (
+            "forward . tls://9.9.9.9%a_b..c",
+            "invalid TLS server name 'a_b..c'",
+        ),
+        ("forward . tls://", "not an IP address or file: \"\""),
         (
             "forward . quic://9.9.9.9",
             "'quic' is not supported as a destination protocol in forward: quic://9.9.9.9",
@@ -154,4 +159,89 @@ async fn a_file_gives_its_nameservers() {
     // Duplicates over files and addresses are one upstream each: 2 + 13 is allowed.
     let thirteen: Vec<_> = (1..=15).map(|n| format!("10.0.0.{n}")).collect();
     assert!(build(&format!("forward . resolv.conf {}", thirteen.join(" "))).is_ok());
+}
+
+#[tokio::test]
+async fn files_for_tls_are_read_at_the_start() {
+    use crate::support::encrypted::Authority;
+    let authority = Authority::new("ours");
+    let directory = authority.directory().to_owned();
+    let (_, key) = authority.client();
+    std::fs::write(directory.join("garbage.pem"), "no certificate").unwrap();
+    let (mut own, _requests) = Process::new(tokio::runtime::Handle::current(), 1);
+    own.corefile = Some(directory.join("Corefile"));
+    let own = Arc::new(own);
+    let build = |to: &str, option: &str| {
+        let builder = Builder {
+            process: Some(Arc::clone(&own)),
+            ..Builder::default()
+        };
+        let built = builder.build(&format!("forward . {to} {{\n {option}\n}}"));
+        built.map(drop).map_err(|error| error.to_string())
+    };
+    let (tls, https) = ("tls://9.9.9.9", "https://9.9.9.9");
+    for (to, option) in [
+        (tls, "tls"),
+        (tls, "tls ca.pem"),
+        (https, "tls client.pem client.key"),
+        (https, "tls client.pem client.key ca.pem"),
+        (tls, "tls_servername dns.example"),
+        (
+            "tls://9.9.9.9%dns.example https://9.9.9.9 9.9.9.9",
+            "tls ca.pem",
+        ),
+    ] {
+        assert_eq!(build(to, option), Ok(()), "{to} {option}");
+    }
+    let dir = directory.display();
+    for (to, option, why) in [
+        (
+            tls,
+            "tls none.pem",
+            format!("tls: {dir}/none.pem: No such file or directory (os error 2)"),
+        ),
+        (
+            "9.9.9.9",
+            "tls none.pem",
+            format!("tls: {dir}/none.pem: No such file or directory (os error 2)"),
+        ),
+        (
+            tls,
+            "tls garbage.pem",
+            format!("tls: {dir}/garbage.pem: no certificate in it"),
+        ),
+        (
+            tls,
+            "tls client.pem garbage.pem",
+            format!("tls: {dir}/garbage.pem: no items found"),
+        ),
+        (
+            tls,
+            "tls_servername a_b..c",
+            "invalid TLS server name 'a_b..c'".into(),
+        ),
+        (
+            tls,
+            "tls a b c d",
+            "Wrong argument count or unexpected line ending after 'd'".into(),
+        ),
+    ] {
+        let found = build(to, option).unwrap_err();
+        let rest = found.strip_prefix("Corefile:2 - Error during parsing: ");
+        assert_eq!(rest, Some(&*why), "{found}");
+    }
+    // A key that is not the certificate's.
+    let other = Authority::new("other");
+    let (certificate, _) = other.client();
+    let option = format!("tls {} {}", certificate.display(), key.display());
+    let found = build(tls, &option).unwrap_err();
+    assert!(
+        found.starts_with("Corefile:2 - ") && found.contains("client.pem"),
+        "{found}"
+    );
+    assert_eq!(
+        build("tls://9.9.9.9%dns.example", "tls_servername dns.example").unwrap_err(),
+        "Corefile:1 - Error during parsing: tls_servername cannot be used together with the \
+         server name of an upstream: '%dns.example'"
+    );
 }

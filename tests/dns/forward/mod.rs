@@ -2,6 +2,7 @@
 
 mod choice;
 mod config;
+mod encrypted;
 mod failure;
 mod names;
 mod pool;
