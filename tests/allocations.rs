@@ -540,9 +540,10 @@ fn the_cache_keeps_to_its_budget() {
     assert!(untold.abs() <= 4096, "{untold} octets more than are told");
 }
 
-/// A million, and what the system sees of it.
+/// A million, and what the system sees of it. Measures the whole process, so that no other test may
+/// run in it.
 #[test]
-#[ignore = "takes a minute unless optimised"]
+#[ignore = "to be run alone: --ignored"]
 fn a_million_names_grow_the_process_within_the_budget() {
     ask_distinct_names(1_000_000, || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

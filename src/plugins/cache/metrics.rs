@@ -38,15 +38,13 @@ impl Metrics {
             ]
         };
         let gauge = |name, help, read: fn(&Store) -> usize| {
-            let of: [(_, fn(&State) -> &Store); 2] = [
-                ("success", |state| &state.success),
-                ("denial", |state| &state.denial),
-            ];
-            for (kind, store) in of {
+            let one = |kind: &str, store: fn(&State) -> &Store| {
                 let state: Weak<State> = Arc::downgrade(state);
                 let read = move || Some(read(store(&*state.upgrade()?)) as f64);
                 registry.read_gauge(name, help, typed(kind), read);
-            }
+            };
+            one("success", |state| &state.success);
+            one("denial", |state| &state.denial);
         };
         gauge(
             "coredns_cache_entries",
