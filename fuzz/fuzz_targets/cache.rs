@@ -34,7 +34,11 @@ const COREFILE: &str = "
 }";
 
 const fn entry(name: &'static str, setup: fn(&mut Setup<'_>) -> Result<(), Error>) -> PluginEntry {
-    PluginEntry { name, summary: "", setup }
+    PluginEntry {
+        name,
+        summary: "",
+        setup,
+    }
 }
 
 static TABLE: [PluginEntry; 3] = [
@@ -63,7 +67,11 @@ impl Plugin for Upstream {
         let (bits, counts, records) = &*MESSAGE.lock().unwrap();
         let [answer, authority, additional] = counts.map(|count| u16::from(count % 24));
         let counts = [1, answer, authority, additional];
-        let header = Header { id: 7, bits: bits | Header::QR, counts };
+        let header = Header {
+            id: 7,
+            bits: bits | Header::QR,
+            counts,
+        };
         let mut message = header.to_wire().to_vec();
         message.extend_from_slice(cx.query.question());
         message.extend_from_slice(records);
@@ -85,17 +93,25 @@ fn rig() -> &'static Mutex<Rig> {
     static RIG: OnceLock<Mutex<Rig>> = OnceLock::new();
     RIG.get_or_init(|| {
         // Driven by hand: what is refreshed in the background is the same every time.
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         let (process, _requests) = Process::new(runtime.handle().clone(), 1);
         let corefile = portolan::corefile::parse("Corefile", COREFILE, &|_| None).unwrap();
         let built = runtime
             .block_on(async { Configuration::build(&corefile, &TABLE, &Arc::new(process), 53) });
-        let Ok(configuration) = built else { panic!("the Corefile is good") };
+        let Ok(configuration) = built else {
+            panic!("the Corefile is good")
+        };
         let routes = Arc::clone(configuration.listeners.values().next().unwrap());
         // For the life of the fuzzer: chains and background work stay alive.
         std::mem::forget(configuration.chains);
         std::mem::forget(configuration.listeners);
-        Mutex::new(Rig { routes, runtime, start: Instant::now() })
+        Mutex::new(Rig {
+            routes,
+            runtime,
+            start: Instant::now(),
+        })
     })
 }
 
@@ -112,15 +128,37 @@ impl Ask {
     fn packet(&self) -> Vec<u8> {
         let number = format!("{:08x}", self.number);
         let mut name = vec![8];
-        name.extend(if self.upper { number.to_ascii_uppercase() } else { number }.bytes());
-        name.extend(if self.upper { *b"\x03SUB\x04TEST\0" } else { *b"\x03sub\x04test\0" });
+        name.extend(
+            if self.upper {
+                number.to_ascii_uppercase()
+            } else {
+                number
+            }
+            .bytes(),
+        );
+        name.extend(if self.upper {
+            *b"\x03SUB\x04TEST\0"
+        } else {
+            *b"\x03sub\x04test\0"
+        });
         let mut bits = Header::RD;
         bits |= if self.flags & 1 != 0 { Header::CD } else { 0 };
         bits |= if self.flags & 2 != 0 { Header::AD } else { 0 };
         let counts = [1, 0, 0, u16::from(self.edns.is_some())];
-        let mut packet = Header { id: 0x4711, bits, counts }.to_wire().to_vec();
+        let mut packet = Header {
+            id: 0x4711,
+            bits,
+            counts,
+        }
+        .to_wire()
+        .to_vec();
         packet.extend(name);
-        let qtype = [RecordType::A, RecordType::CNAME, RecordType::TXT, RecordType::DS];
+        let qtype = [
+            RecordType::A,
+            RecordType::CNAME,
+            RecordType::TXT,
+            RecordType::DS,
+        ];
         packet.extend(qtype[usize::from(self.flags >> 4 & 3)].0.to_be_bytes());
         packet.extend([0, 1]);
         if let Some(size) = self.edns {
@@ -139,9 +177,18 @@ impl Rig {
         let client = Client {
             addr: "10.244.2.5:4242".parse().unwrap(),
             local: "127.0.0.1:53".parse().unwrap(),
-            transport: if ask.tcp { Transport::Tcp } else { Transport::Udp },
+            transport: if ask.tcp {
+                Transport::Tcp
+            } else {
+                Transport::Udp
+            },
         };
-        let received = Received { packet: &packet, client, at, shard: Shard::SHARED };
+        let received = Received {
+            packet: &packet,
+            client,
+            at,
+            shard: Shard::SHARED,
+        };
         let mut reply = Reply::new();
         let entered = self.runtime.enter();
         let answered = answer(&self.routes, received, &mut reply);
@@ -150,7 +197,11 @@ impl Rig {
             return None;
         }
         let query = OwnedQuery::new(packet.clone()).unwrap();
-        let limit = if ask.tcp { 65_535 } else { query.view().udp_limit() };
+        let limit = if ask.tcp {
+            65_535
+        } else {
+            query.view().udp_limit()
+        };
         let ttl = check(&packet, reply.message(), limit);
         // What was asked in the background is stored now.
         self.runtime.block_on(async {
@@ -169,14 +220,34 @@ fn check(packet: &[u8], message: &[u8], limit: usize) -> u32 {
     assert!(header.has(Header::QR));
     assert_eq!(message[..2], packet[..2], "the id is echoed");
     let question = query.question();
-    assert_eq!(&message[12..12 + question.len()], question, "the question is echoed");
-    assert!(message.len() <= limit, "{} octets for a limit of {limit}", message.len());
+    assert_eq!(
+        &message[12..12 + question.len()],
+        question,
+        "the question is echoed"
+    );
+    assert!(
+        message.len() <= limit,
+        "{} octets for a limit of {limit}",
+        message.len()
+    );
     let mut records = Records::new(message).unwrap();
     let walked: Vec<_> = records.by_ref().map(|record| record.unwrap()).collect();
-    assert_eq!(records.offset(), message.len(), "nothing follows the last record");
-    let options = walked.iter().filter(|record| record.rtype == RecordType::OPT);
-    assert_eq!(options.count(), usize::from(query.edns().is_some()), "OPT as the client's");
-    let records = walked.iter().filter(|record| record.rtype != RecordType::OPT);
+    assert_eq!(
+        records.offset(),
+        message.len(),
+        "nothing follows the last record"
+    );
+    let options = walked
+        .iter()
+        .filter(|record| record.rtype == RecordType::OPT);
+    assert_eq!(
+        options.count(),
+        usize::from(query.edns().is_some()),
+        "OPT as the client's"
+    );
+    let records = walked
+        .iter()
+        .filter(|record| record.rtype != RecordType::OPT);
     let ttl = records.map(|record| record.ttl).max().unwrap_or(0);
     assert!(ttl <= MAX_TTL, "a TTL of {ttl}");
     ttl
@@ -194,7 +265,11 @@ fuzz_target!(|data: &[u8]| {
     // A name of its own for every input: none finds what another left.
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Relaxed);
-    let message = (u16::from_be_bytes([*bits_high, *bits_low]), [*a, *b, *c], records.to_vec());
+    let message = (
+        u16::from_be_bytes([*bits_high, *bits_low]),
+        [*a, *b, *c],
+        records.to_vec(),
+    );
     *MESSAGE.lock().unwrap() = message;
 
     let edns = |on: bool| on.then_some(512 + u16::from(*size) * 16);
@@ -210,7 +285,12 @@ fuzz_target!(|data: &[u8]| {
         number,
         upper: how & 4 != 0,
         // The same type, so that there is something to find.
-        flags: (flags & 0xf0) | (if how & 8 != 0 { other & 0xf } else { flags & 0xf }),
+        flags: (flags & 0xf0)
+            | (if how & 8 != 0 {
+                other & 0xf
+            } else {
+                flags & 0xf
+            }),
         edns: edns(how & 16 != 0),
         tcp: how & 32 != 0,
     };

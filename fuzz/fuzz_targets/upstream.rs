@@ -6,7 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portolan::dns::{Class, Header, Name, Normalised, OwnedQuery, Query, RecordType, Records, Reply};
+use portolan::dns::{
+    Class, Header, Name, Normalised, OwnedQuery, Query, RecordType, Records, Reply,
+};
 use portolan::upstream::protocol::{Arrival, InFlight, Verdict, judge, set_id};
 use std::borrow::Cow;
 
@@ -15,7 +17,12 @@ const HEADER: usize = 12;
 const RIGHT_ID: u8 = 1;
 const RIGHT_QUESTION: u8 = 2;
 const OTHER_CASE: u8 = 4;
-const TYPES: [RecordType; 4] = [RecordType::A, RecordType::CNAME, RecordType::TXT, RecordType::SRV];
+const TYPES: [RecordType; 4] = [
+    RecordType::A,
+    RecordType::CNAME,
+    RecordType::TXT,
+    RecordType::SRV,
+];
 
 fuzz_target!(|data: &[u8]| {
     let [mending, limit, octets @ ..] = data else {
@@ -99,9 +106,15 @@ fn give(query: &Query<'_>, message: &[u8], limit: usize) {
     assert!(records.offset() <= message.len());
     let mut reply = Reply::new();
     assert_eq!(reply.adopt(query, message).is_ok(), whole);
-    let before: Vec<_> = reply.records().map(|record| (record.section, record.rtype)).collect();
+    let before: Vec<_> = reply
+        .records()
+        .map(|record| (record.section, record.rtype))
+        .collect();
     if let Ok(normal) = Normalised::of_reply(&reply) {
-        let after: Vec<_> = normal.walk().map(|record| (record.section, record.rtype)).collect();
+        let after: Vec<_> = normal
+            .walk()
+            .map(|record| (record.section, record.rtype))
+            .collect();
         assert_eq!(after, before, "the same records");
         let mut again = Reply::new();
         again.start(query);
@@ -115,11 +128,26 @@ fn give(query: &Query<'_>, message: &[u8], limit: usize) {
 }
 
 fn check(query: &Query<'_>, message: &[u8], limit: usize) {
-    assert!(message.len() <= limit, "{} octets for a limit of {limit}", message.len());
+    assert!(
+        message.len() <= limit,
+        "{} octets for a limit of {limit}",
+        message.len()
+    );
     assert_eq!(message[..2], query.packet()[..2], "the id is echoed");
     let question = query.question();
-    assert_eq!(&message[HEADER..HEADER + question.len()], question, "the question is echoed");
+    assert_eq!(
+        &message[HEADER..HEADER + question.len()],
+        question,
+        "the question is echoed"
+    );
     let mut records = Records::new(message).unwrap();
-    assert!(records.by_ref().all(|record| record.is_ok()), "every record is whole");
-    assert_eq!(records.offset(), message.len(), "nothing follows the last record");
+    assert!(
+        records.by_ref().all(|record| record.is_ok()),
+        "every record is whole"
+    );
+    assert_eq!(
+        records.offset(),
+        message.len(),
+        "nothing follows the last record"
+    );
 }
