@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use portolan::corefile::Error;
-use portolan::dns::{Header, OwnedQuery, Query, RecordType, Records, Reply};
+use portolan::dns::{Header, OwnedQuery, Query, Record, RecordType, Records, Reply, Section};
 use portolan::metrics::Shard;
 use portolan::plugin::{
     Client, Context, Outcome, Plugin, PluginEntry, Process, Setup, Step, Transport,
@@ -75,6 +75,14 @@ impl Plugin for Upstream {
         let mut message = header.to_wire().to_vec();
         message.extend_from_slice(cx.query.question());
         message.extend_from_slice(records);
+        // What is in front of the cache takes out an OPT outside of the additional section.
+        let misplaced = |record: &Record| {
+            record.rtype == RecordType::OPT && record.section != Section::Additional
+        };
+        let records = Records::new(&message).into_iter().flatten().flatten();
+        if records.into_iter().any(|record| misplaced(&record)) {
+            return Step::Done(Outcome::failed("a misplaced OPT"));
+        }
         // As `forward` does; a message that is cut does not get as far as this.
         Step::Done(match reply.adopt(&cx.query, &message) {
             Ok(()) => Outcome::Written,
