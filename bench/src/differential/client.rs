@@ -24,8 +24,6 @@ pub struct Answer {
     pub targets: BTreeSet<String>,
     /// Names in the answer that have records.
     pub owners: BTreeSet<String>,
-    /// Types in the authority section.
-    pub authority: BTreeSet<u16>,
 }
 
 impl fmt::Display for Answer {
@@ -150,12 +148,8 @@ fn read(reply: &[u8]) -> Result<Answer, String> {
     for record in records {
         let record = record.map_err(|error| error.to_string())?;
         match record.section {
-            Section::Additional => break,
-            Section::Authority => {
-                answer.authority.insert(record.rtype.0);
-                continue;
-            }
             Section::Answer => {}
+            _ => break,
         }
         let Some(seen) = decoded.next() else {
             return Err("two ways of reading the reply differ".into());

@@ -1,7 +1,6 @@
 //! What differs, and whether there is a reason for it.
 
 use super::client::Answer;
-use super::questions::Question;
 
 /// A difference between two answers to a question.
 #[derive(Debug, PartialEq)]
@@ -38,13 +37,7 @@ impl Difference {
     /// Looks for the reason, given what the authoritative server itself says.
     ///
     /// Every reason wants that Portolan passes on what it was told: it forwards, Unbound resolves.
-    pub fn explain(
-        &mut self,
-        _question: &Question,
-        ours: &Answer,
-        theirs: &Answer,
-        source: &Answer,
-    ) {
+    pub fn explain(&mut self, ours: &Answer, theirs: &Answer, source: &Answer) {
         if ours.rcode != source.rcode || ours.answers != source.answers {
             return;
         }
@@ -61,11 +54,6 @@ impl Difference {
         } else if !ours.targets.is_empty() && closed && theirs.rcode == "SERVFAIL" && is_round(ours)
         {
             Some("unbound refuses aliases that go round")
-        } else if ours.answers.is_empty()
-            && source.authority.contains(&2)
-            && !source.authority.contains(&6)
-        {
-            Some("unbound takes no referral from a forwarder")
         } else {
             None
         };
@@ -81,7 +69,6 @@ fn is_round(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::differential::questions::questions;
 
     fn answer(rcode: &str, answers: &[&str]) -> Answer {
         let mut out = Answer {
@@ -104,22 +91,21 @@ mod tests {
         let alias = answer("NOERROR", &["a. CNAME b."]);
         let whole = answer("NOERROR", &["a. CNAME b.", "b. A 192.0.2.1"]);
         assert_eq!(difference(&whole, &whole), None);
-        let question = &questions(1, 1, false)[0];
         let mut found = difference(&alias, &whole).unwrap();
         assert_eq!(found.class, "NOERROR, fewer records than unbound");
-        found.explain(question, &alias, &whole, &alias);
+        found.explain(&alias, &whole, &alias);
         assert!(found.reason.is_some());
         // What the authoritative server did say was lost.
         found.reason = None;
-        found.explain(question, &alias, &whole, &whole);
+        found.explain(&alias, &whole, &whole);
         assert_eq!(found.reason, None);
         let failed = answer("SERVFAIL", &[]);
         let mut found = difference(&whole, &failed).unwrap();
         assert_eq!(found.class, "NOERROR where unbound says SERVFAIL");
-        found.explain(question, &whole, &failed, &whole);
+        found.explain(&whole, &failed, &whole);
         assert_eq!(found.reason, None);
         let round = answer("NOERROR", &["a. CNAME b.", "b. CNAME a."]);
-        found.explain(question, &round, &failed, &round);
+        found.explain(&round, &failed, &round);
         assert_eq!(found.reason, Some("unbound refuses aliases that go round"));
     }
 }

@@ -103,7 +103,7 @@ fn compare_all(servers: &Servers, questions: &[Question]) -> Result<Pass, String
             ..question.clone()
         };
         let source = authority.ask(&whole)?;
-        found.explain(question, &ours, &theirs, &source);
+        found.explain(&ours, &theirs, &source);
         pass.undocumented += u64::from(found.reason.is_none());
         pass.note(question, &found, [&ours, &theirs, &source]);
     }

@@ -100,7 +100,7 @@ fn relative(numbers: &mut Numbers) -> (String, &'static [RecordType]) {
         0..3 => (format!("a{i}"), ADDRESSES),
         3 => (format!("many{few}"), ADDRESSES),
         4..6 => (format!("large{few}"), TEXT),
-        6 if i % 8 == 0 => ("huge".into(), TEXT),
+        6 if i.is_multiple_of(8) => ("huge".into(), TEXT),
         6 => (format!("txt{i}"), TEXT),
         7..9 => (format!("chain{i}-{}", numbers.below(CHAIN + 1)), ALIAS),
         9 => (format!("across{i}"), ALIAS),
@@ -108,7 +108,7 @@ fn relative(numbers: &mut Numbers) -> (String, &'static [RecordType]) {
         11 => (format!("dead{i}"), ALIAS),
         12 => (format!("deadacross{i}"), ALIAS),
         13 => (format!("deadout{i}"), ALIAS),
-        14 if i % 8 == 0 => (format!("round{i}"), ALIAS),
+        14 if i.is_multiple_of(8) => (format!("round{i}"), ALIAS),
         14 => (format!("a{i}.tree"), ALIAS),
         15 => (format!("a{i}.far"), ALIAS),
         16..18 => (
@@ -144,7 +144,7 @@ fn relative(numbers: &mut Numbers) -> (String, &'static [RecordType]) {
         27 => (format!("deep.er.nothing{i}"), ADDRESSES),
         28 => (format!("nothing{i}.elsewhere."), ADDRESSES),
         29 => (format!("a{i}.child.alpha.diff."), ADDRESSES),
-        30 if i % 4 == 0 => (
+        30 if i.is_multiple_of(4) => (
             "child.alpha.diff.".into(),
             &[RecordType::NS, RecordType::SOA, RecordType::DS],
         ),
@@ -155,9 +155,9 @@ fn relative(numbers: &mut Numbers) -> (String, &'static [RecordType]) {
             format!("_sip._tcp.srv{i}"),
             &[RecordType::SRV, RecordType::A],
         ),
-        33 if i % 2 == 0 => (format!("naptr{i}"), &[RecordType(35)]),
+        33 if i.is_multiple_of(2) => (format!("naptr{i}"), &[RecordType(35)]),
         33 => (format!("caa{i}"), &[RecordType(257)]),
-        34 if i % 2 == 0 => (format!("svc{i}"), &[RecordType(64), RecordType(65)]),
+        34 if i.is_multiple_of(2) => (format!("svc{i}"), &[RecordType(64), RecordType(65)]),
         34 => (format!("own{i}"), &[RecordType(65280), RecordType(65281)]),
         _ => (
             numbers

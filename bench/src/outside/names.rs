@@ -128,7 +128,7 @@ fn ask(
             waiting[sent as usize & 0xffff] = true;
             sent += 1;
             open += 1;
-            if sent % LOOK == 0 {
+            if sent.is_multiple_of(LOOK) {
                 look(sent)?;
             }
         }
