@@ -3,9 +3,11 @@
 //! Everything stays on 127.0.0.1, is bounded in time, and only processes that were started here are
 //! ended. `README.md` says how to run it and what came out.
 
+mod differential;
 mod echo;
 mod instructions;
 mod load;
+mod outside;
 mod queries;
 mod scale;
 
@@ -19,7 +21,10 @@ fn main() -> ExitCode {
     }
     let command = std::env::args().nth(1).unwrap_or_default();
     let instructions = instructions::run(&command, std::env::args().skip(2));
-    let other = instructions.or_else(|| scale::run(&command, std::env::args().skip(2)));
+    let other = instructions
+        .or_else(|| scale::run(&command, std::env::args().skip(2)))
+        .or_else(|| outside::run(&command, std::env::args().skip(2)))
+        .or_else(|| differential::run(&command, std::env::args().skip(2)));
     let done = other.unwrap_or_else(|| queries::run(&command, args));
     match done {
         Ok(()) => ExitCode::SUCCESS,

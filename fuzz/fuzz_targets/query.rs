@@ -46,10 +46,11 @@ fn routes() -> &'static Arc<Routes> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (process, _requests) = Process::new(runtime.handle().clone(), 1);
         let corefile = portolan::corefile::parse("Corefile", COREFILE, &|_| None).unwrap();
-        let built = runtime.block_on(async {
-            Configuration::build(&corefile, TABLE, &Arc::new(process), 53)
-        });
-        let Ok(configuration) = built else { panic!("the Corefile is good") };
+        let built = runtime
+            .block_on(async { Configuration::build(&corefile, TABLE, &Arc::new(process), 53) });
+        let Ok(configuration) = built else {
+            panic!("the Corefile is good")
+        };
         let routes = Arc::clone(configuration.listeners.values().next().unwrap());
         runtime.block_on(async {
             for hook in configuration.hooks.start {
@@ -89,14 +90,29 @@ fuzz_target!(|packet: &[u8]| {
             continue;
         };
         let question = query.question();
-        assert_eq!(&message[12..12 + question.len()], question, "the question is echoed");
+        assert_eq!(
+            &message[12..12 + question.len()],
+            question,
+            "the question is echoed"
+        );
         let limit = match transport {
             Transport::Udp => query.udp_limit(),
             _ => 65_535,
         };
-        assert!(message.len() <= limit, "{} octets for a limit of {limit}", message.len());
+        assert!(
+            message.len() <= limit,
+            "{} octets for a limit of {limit}",
+            message.len()
+        );
         let mut records = Records::new(message).unwrap();
-        assert!(records.by_ref().all(|record| record.is_ok()), "every record is whole");
-        assert_eq!(records.offset(), message.len(), "nothing follows the last record");
+        assert!(
+            records.by_ref().all(|record| record.is_ok()),
+            "every record is whole"
+        );
+        assert_eq!(
+            records.offset(),
+            message.len(),
+            "nothing follows the last record"
+        );
     }
 });

@@ -5,7 +5,7 @@ mod chart;
 pub mod cluster;
 mod extra;
 mod json;
-mod latency;
+pub mod latency;
 mod machine;
 mod options;
 mod pace;

@@ -39,7 +39,9 @@ Further sections; with one of them and no --workload, workloads are left out:
 Servers run on CPU 0, dnsperf and the upstream on CPU 1. The echo server, which only turns packets
 round, shows what the sockets cost by themselves.
 
-The command `instructions` counts the instructions of the hottest paths (its --help says how).
+Other commands, each with a --help of its own: `instructions` (of the hottest paths), `memory`, `start`,
+`fresh`, `churn`, `curve`, `objects` (a cluster of a given size), `race`, `outage`, `names` (what is
+forwarded), `differential` (the answers beside Unbound's).
 ";
 
 /// What is measured if nothing else is said.

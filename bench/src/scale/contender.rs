@@ -16,7 +16,7 @@ const MODES: [Mode; 2] = ["insecure", "verified"];
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contender {
     pub name: String,
-    command: Vec<String>,
+    pub command: Vec<String>,
     /// Whether it is not the binary of `--portolan`.
     pub peer: bool,
 }
@@ -141,7 +141,7 @@ fn display(path: &Path) -> String {
 }
 
 /// Ports that are free now, for UDP and TCP alike.
-fn free_ports() -> Result<[u16; 3], String> {
+pub fn free_ports() -> Result<[u16; 3], String> {
     let bind = || -> std::io::Result<_> {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0")?;
         let port = tcp.local_addr()?.port();

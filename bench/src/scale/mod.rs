@@ -2,18 +2,18 @@
 //! is answered, and what many changes do to the answers.
 
 mod api;
-mod args;
+pub mod args;
 mod churn;
-mod contender;
+pub mod contender;
 mod curve;
-mod dns;
+pub mod dns;
 mod fresh;
 mod front;
 mod history;
 mod manifests;
 mod memory;
 mod objects;
-mod process;
+pub mod process;
 mod shape;
 mod start;
 
