@@ -1,6 +1,6 @@
 //! `loop`: what is forwarded comes back, and then no longer does.
 
-use crate::support::block::{Builder, TestBlock, ask, error};
+use crate::support::block::{Builder, TestBlock, ask, block, error};
 use crate::support::message::{query, reply};
 use portolan::dns::{Rcode, RecordType, Reply};
 use portolan::plugin::{Chain, Context, Outcome, Plugin, Step, Transport};
@@ -185,5 +185,84 @@ async fn it_takes_no_arguments_and_stands_once() {
         ),
     ] {
         assert_eq!(error(text), expected);
+    }
+}
+
+/// Without the probe, which only a block that serves sends.
+#[tokio::test(start_paused = true)]
+async fn ordinary_queries_that_come_back_are_a_loop() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = socket.local_addr().unwrap();
+    let block = block(&format!("loop\nforward . {server}"));
+    let received = serve(socket, Arc::clone(&block.chain));
+    // The first ones may be chance, and wait for themselves.
+    for name in ["a.example", "b.example", "c.example"] {
+        let answer = block.udp(query(1, name, RecordType::A)).await;
+        assert_eq!(answer.rcode(), Rcode::SERVFAIL);
+    }
+    let before = received.load(SeqCst);
+    let asked = tokio::time::Instant::now();
+    let opt =
+        crate::support::message::with_opt(query(1, "d.example", RecordType::A), 1232, false, &[]);
+    let answer = block.udp(opt).await;
+    assert_eq!(answer.rcode(), Rcode::SERVFAIL);
+    assert!(
+        asked.elapsed() < Duration::from_millis(100),
+        "cut off at once"
+    );
+    assert!(received.load(SeqCst) > before, "it went out and came back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_query_looks_like_ours_is_answered() {
+    let upstream = crate::support::upstream::Upstream::new(|seen| {
+        vec![
+            crate::support::upstream::Act::Wait(Duration::from_millis(100)),
+            crate::support::upstream::Act::Send(reply(&seen.packet, 0, &[])),
+        ]
+    })
+    .await;
+    let block = Arc::new(block(&format!("loop\nforward . {}", upstream.addr)));
+    for (round, expected) in [Rcode::NOERROR, Rcode::NOERROR, Rcode::SERVFAIL]
+        .into_iter()
+        .enumerate()
+    {
+        let asking = Arc::clone(&block);
+        let name = format!("name{round}.example");
+        let first = tokio::spawn(async move { asking.udp(query(1, &name, RecordType::A)).await });
+        while upstream.seen().len() <= round {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let ours = upstream.seen()[round].packet.clone();
+        let answer = block.udp(ours).await;
+        assert_eq!(answer.rcode(), expected, "{round}");
+        assert_eq!(first.await.unwrap().rcode(), Rcode::NOERROR);
+        if expected == Rcode::SERVFAIL {
+            assert!(answer.extended[0].1.contains("forwarding loop"));
+        }
+    }
+}
+
+/// One block forwards to another one of the same process: no loop.
+#[tokio::test(start_paused = true)]
+async fn a_block_that_another_one_forwards_to_is_no_loop() {
+    let upstream =
+        crate::support::upstream::Upstream::answering(|seen| reply(&seen.packet, 0, &[])).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = socket.local_addr().unwrap();
+    let builder = Builder {
+        port: server.port(),
+        ..Builder::default()
+    };
+    let second = builder
+        .build(&format!("loop\nforward . {}", upstream.addr))
+        .unwrap();
+    serve(socket, Arc::clone(&second.chain));
+    let first = block(&format!("loop\nforward . {server}"));
+    for round in 0..20 {
+        let answer = first
+            .udp(query(1, &format!("name{round}.example"), RecordType::A))
+            .await;
+        assert_eq!(answer.rcode(), Rcode::NOERROR);
     }
 }

@@ -106,6 +106,7 @@ async fn every_option_is_taken() {
             except a.example.org 10.0.0.0/8
             force_tcp
             prefer_udp
+            keep_case
             expire 5s
             max_age 1m
             max_idle_conns 10
