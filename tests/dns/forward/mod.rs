@@ -4,6 +4,7 @@ mod choice;
 mod config;
 mod failure;
 mod names;
+mod overload;
 mod pool;
 mod relay;
 
