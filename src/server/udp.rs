@@ -101,7 +101,7 @@ impl Worker {
             Answered::Reply => {}
             Answered::Nothing => return,
             Answered::Later(later) => {
-                let Err(later) = waiting.add(later, peer) else {
+                let Some(later) = waiting.add(later, peer) else {
                     return;
                 };
                 let dropped = self.slot.shared.dropped(Overload::Number);

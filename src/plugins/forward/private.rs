@@ -74,7 +74,7 @@ enum Reason {
 }
 
 impl Private {
-    /// Of a stanza, in a block of which *kubernetes* is set up.
+    /// Of a stanza; every *kubernetes* of the configuration has been set up by then.
     pub(super) fn new(config: &Config, setup: &Setup<'_>) -> Self {
         let cluster = setup.process.shared.get_or("", ClusterZones::default);
         let own = match setup.process.check_only {
@@ -123,7 +123,8 @@ impl Private {
         };
         // A block or a stanza for some zone alone is there on purpose.
         let zone = Zone::longest(&cx.chain.block().zones, name);
-        if !forced && !(self.catch_all && zone.is_none_or(|zone| zone.label_count() == 0)) {
+        let usual = self.catch_all && zone.is_none_or(|zone| zone.label_count() == 0);
+        if !(forced || usual) {
             return None;
         }
         let apex = name.label_count() == labels;

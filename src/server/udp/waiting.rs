@@ -111,13 +111,10 @@ impl Waiting {
     }
 
     /// Adds a query; it is looked at with the next [`Self::receive`]. The oldest ones make room for it
-    /// where too many wait.
-    ///
-    /// # Errors
-    /// Those that were dropped have not been answered yet: gives the query back.
-    pub(super) fn add(&mut self, later: Later, peer: Peer) -> Result<(), Later> {
+    /// where too many wait. As long as those that were dropped have not been answered, it is given back.
+    pub(super) fn add(&mut self, later: Later, peer: Peer) -> Option<Later> {
         if COUNT.get() >= self.queue.share + DYING {
-            return Err(later);
+            return Some(later);
         }
         COUNT.set(COUNT.get() + 1);
         self.slot.shared.pending.add(1);
@@ -128,7 +125,7 @@ impl Waiting {
             shard: self.shard,
             answered: false,
         });
-        Ok(())
+        None
     }
 
     /// Goes on with the queries, and sends the replies, until packets arrived or no query is left.
@@ -218,7 +215,7 @@ impl Queue {
             let ended = task.is_finished();
             // A query is looked at in time, not only afterwards.
             let too_old = now.duration_since(*received) + LOOK >= PENDING_TIME;
-            let too_many = COUNT.get() - DROPPED.get() > self.share;
+            let too_many = COUNT.get().saturating_sub(DROPPED.get()) > self.share;
             if !ended && !too_old && !too_many {
                 break;
             }

@@ -6,6 +6,7 @@ mod config;
 mod encrypted;
 mod failure;
 mod names;
+mod overload;
 mod pool;
 mod relay;
 
