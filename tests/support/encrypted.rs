@@ -251,7 +251,7 @@ async fn serve_tls(
                             let _ = writer.lock().await.write_all(&frame).await;
                         }
                         Act::Wait(time) => tokio::time::sleep(time).await,
-                        Act::Meet(others) => drop(others.wait().await),
+                        Act::Meet(others) => _ = others.wait().await,
                         Act::Close => {
                             let _ = writer.lock().await.shutdown().await;
                             closing.notify_one();
@@ -303,7 +303,7 @@ async fn serve_https(
                         (status, kind, body) = (code, text, octets);
                     }
                     Act::Wait(time) => tokio::time::sleep(time).await,
-                    Act::Meet(others) => drop(others.wait().await),
+                    Act::Meet(others) => _ = others.wait().await,
                     Act::Close => {
                         close.notify_one();
                         std::future::pending::<()>().await;
