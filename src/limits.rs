@@ -45,6 +45,8 @@ pub const UPSTREAM_UDP_USES: u32 = 4_096;
 pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;
 /// Upstreams of one `forward` stanza (FW-3).
 pub const FORWARD_UPSTREAMS: usize = 15;
+/// Upstreams that the extended error of a failure names; those beyond are counted.
+pub const FORWARD_TOLD_UPSTREAMS: usize = 4;
 /// Questions of one `forward` stanza that others may join while they are in flight; a further one
 /// is sent on its own (`portolan_forward_coalesced_total` stops growing).
 pub const FORWARD_SHARED_QUESTIONS: usize = 16_384;
