@@ -1,5 +1,6 @@
 //! `forward` against scripted upstreams.
 
+mod attempts;
 mod choice;
 mod config;
 mod failure;
