@@ -23,6 +23,9 @@ enum Does {
 
 use Does::*;
 
+/// What two upstreams do; what the client gets after how many ms, and how often each was asked.
+type Row = (&'static [Does], &'static [Does], Rcode, u64, [usize; 2]);
+
 /// Switches what an upstream does to the entry of this number.
 type Switch = Arc<AtomicUsize>;
 
@@ -84,7 +87,7 @@ fn retries(block: &TestBlock, of: &Upstream, reason: &str) -> f64 {
 async fn the_first_usable_reply_wins() {
     const SERVFAIL: Does = Refuses(Rcode::SERVFAIL);
     const REFUSED: Does = Refuses(Rcode::REFUSED);
-    let rows: [(&'static [Does], &'static [Does], Rcode, u64, [usize; 2]); 15] = [
+    let rows: [Row; 15] = [
         (&[Answers(5)], &[Answers(5)], Rcode::NOERROR, 5, [1, 0]),
         // Slow is not dead.
         (&[Answers(300)], &[Answers(1)], Rcode::NOERROR, 300, [1, 0]),
