@@ -19,6 +19,9 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
+/// A query that is given up later than this after it was sent counts as unanswered.
+const LATE: Duration = Duration::from_millis(100);
+
 type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
 
 /// The sockets to one upstream.
@@ -65,6 +68,7 @@ struct State {
 struct Lease {
     reading: Arc<Reading>,
     id: u16,
+    sent: Instant,
     reply: oneshot::Receiver<Result<Bytes, ExchangeError>>,
 }
 
@@ -263,10 +267,12 @@ impl Reading {
         let (waiter, reply) = oneshot::channel();
         let id = state.in_flight.insert(query, waiter, rand::random)?;
         state.uses += 1;
-        state.last_used = Instant::now();
+        let sent = Instant::now();
+        state.last_used = sent;
         Some(Lease {
             reading: Arc::clone(self),
             id,
+            sent,
             reply,
         })
     }
@@ -285,6 +291,11 @@ impl Drop for Lease {
         let mut state = self.reading.socket.state();
         if self.reply.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
             state.in_flight.remove(self.id);
+            // Whoever gives up after so long was answered by somebody else; as after a timeout,
+            // it may be the way of this socket that is broken.
+            if self.sent.elapsed() >= LATE {
+                state.retired = true;
+            }
         }
     }
 }

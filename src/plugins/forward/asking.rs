@@ -58,7 +58,7 @@ impl Stanza {
             protocol,
             limit,
         };
-        let now = Instant::now();
+        let mut now = Instant::now();
         let order = self.config.policy.order(self.peers.len());
         let mut run = Run {
             stanza: self,
@@ -76,9 +76,9 @@ impl Stanza {
         let mut timer = pin!(None);
         let mut is_first = true;
         loop {
-            match run.next() {
+            match run.next(now) {
                 Next::Ask(index, time) => {
-                    let attempt = self.attempt(index, asked, time);
+                    let attempt = self.attempt(index, asked, time, now);
                     if std::mem::take(&mut is_first) {
                         first.set(attempt.fuse());
                     } else {
@@ -90,10 +90,12 @@ impl Stanza {
                 Next::End => break,
             }
             let event = poll_fn(|cx| poll(cx, first.as_mut(), &mut others, timer.as_mut()));
-            if let Some(ended) = event.await {
+            let ended = event.await;
+            now = Instant::now();
+            if let Some(ended) = ended {
                 let peer = &self.peers[ended.index];
                 note(&|| ended.describe(peer));
-                if let Some(answered) = run.ended(ended) {
+                if let Some(answered) = run.ended(ended, now) {
                     return answered;
                 }
             }
@@ -101,7 +103,7 @@ impl Stanza {
         if run.course.all_down() && self.config.fail_fast {
             note(&|| "all upstreams are down, and `failfast_all_unhealthy_upstreams`".into());
         }
-        run.give_up(protocol)
+        run.give_up(protocol, now)
     }
 
     /// Real queries find out whether those upstreams are back that this query passes over; nobody
@@ -126,11 +128,17 @@ impl Stanza {
         }
     }
 
-    async fn attempt(&self, index: usize, asked: Asked<'_>, time: Duration) -> Ended {
-        let (peer, started) = (&*self.peers[index], Instant::now());
+    async fn attempt(
+        &self,
+        index: usize,
+        asked: Asked<'_>,
+        time: Duration,
+        started: Instant,
+    ) -> Ended {
+        let peer = &*self.peers[index];
         // Each attempt writes its own id.
         let mut packet: SmallVec<[u8; 128]> = SmallVec::from_slice(asked.packet);
-        let mut result = exchange(peer, &mut packet, asked, time).await;
+        let mut result = exchange(peer, &mut packet, asked, time, started).await;
         if let Ok((message, _)) = &result
             && asked.protocol == Protocol::Udp
             && is_truncated(message)
@@ -142,9 +150,10 @@ impl Stanza {
             };
             let given = self.config.times_given;
             let limit = if given { time } else { time.min(TCP_TIMEOUT) };
-            let again = exchange(peer, &mut packet, over_tcp, limit);
-            // Connecting counts, so that the truncated reply still comes in time.
-            if let Ok(Ok(whole)) = timeout(limit, again).await {
+            let again = exchange(peer, &mut packet, over_tcp, limit, Instant::now());
+            // Connecting counts, so that the truncated reply still comes in time. In a box: it is
+            // rare, and would make every query's future larger.
+            if let Ok(Ok(whole)) = Box::pin(timeout(limit, again)).await {
                 result = Ok(whole);
             }
         }
@@ -162,8 +171,8 @@ async fn exchange(
     packet: &mut [u8],
     asked: Asked<'_>,
     time: Duration,
+    started: Instant,
 ) -> Result<(Bytes, Rcode), ExchangeError> {
-    let started = Instant::now();
     let message = peer.upstream.exchange(packet, asked.protocol, time).await?;
     let rcode = rcode(&message);
     peer.observe(started.elapsed(), rcode);
@@ -187,7 +196,7 @@ impl Peer {
             protocol,
             limit: usize::MAX,
         };
-        let result = exchange(self, packet, asked, TRIAL_TIMEOUT).await;
+        let result = exchange(self, packet, asked, TRIAL_TIMEOUT, Instant::now()).await;
         let now = Instant::now();
         match result {
             Ok((_, Rcode::NOERROR | Rcode::NXDOMAIN)) => self.health.succeeded(now),
@@ -262,8 +271,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn next(&mut self) -> Next {
-        let now = Instant::now();
+    fn next(&mut self, now: Instant) -> Next {
         let (stanza, were_down) = (self.stanza, self.course.all_down());
         let next = self.course.next(now, |index| {
             let peer = &stanza.peers[index];
@@ -285,8 +293,8 @@ impl Run<'_> {
     }
 
     /// Judges an attempt; gives the answer if it brought it.
-    fn ended(&mut self, ended: Ended) -> Option<Answered> {
-        let (now, index) = (Instant::now(), ended.index);
+    fn ended(&mut self, ended: Ended, now: Instant) -> Option<Answered> {
+        let index = ended.index;
         let (stanza, peer) = (self.stanza, &self.stanza.peers[index]);
         let to = peer.upstream.remote();
         match ended.result {
@@ -340,8 +348,7 @@ impl Run<'_> {
     }
 
     /// No upstream had an answer of use.
-    fn give_up(mut self, protocol: Protocol) -> Answered {
-        let now = Instant::now();
+    fn give_up(mut self, protocol: Protocol, now: Instant) -> Answered {
         for index in self.course.unanswered() {
             let peer = &self.stanza.peers[index];
             let error = ExchangeError::Io {

@@ -309,3 +309,31 @@ async fn failover_names_the_codes_and_no_others() {
     let wanted = expected(&asked, Header::RA, &[&a(300, ONE)]);
     assert_eq!(answer.message, wanted);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_is_broken_is_left_after_one_query() {
+    let broken = Arc::new(AtomicUsize::new(0));
+    let port = Arc::clone(&broken);
+    // What a stale address translation does: one source port leads nowhere.
+    let upstream = Upstream::new(move |seen| {
+        let answer = reply(&seen.packet, Header::RA, &[&a(300, ONE)]);
+        match port.load(SeqCst) == usize::from(seen.from.port()) {
+            true => Vec::new(),
+            false => vec![Act::Wait(Duration::from_millis(1)), Act::Send(answer)],
+        }
+    })
+    .await;
+    let (good, _) = scripted(&[Answers(1)]).await;
+    let block = in_order(&[&upstream, &good], "");
+    ask(&block).await;
+    broken.store(upstream.seen()[0].from.port().into(), SeqCst);
+    let (rcode, took) = ask(&block).await;
+    assert_eq!(rcode, Rcode::NOERROR);
+    assert!(is_about(took, 101), "{took} ms");
+    for _ in 0..10 {
+        assert!(is_about(ask(&block).await.1, 1));
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(state(&block, &upstream), 0.0);
+    assert!(good.seen().len() <= 3, "{}", good.seen().len());
+}
