@@ -76,6 +76,8 @@ pub const UPSTREAM_TLS_IN_FLIGHT: usize = 256;
 pub const TLS_FILE: u64 = 4 << 20;
 /// Upstreams of one `forward` stanza (FW-3).
 pub const FORWARD_UPSTREAMS: usize = 15;
+/// Upstreams that the extended error of a failure names; those beyond are counted.
+pub const FORWARD_TOLD_UPSTREAMS: usize = 4;
 /// Questions of one `forward` stanza that others may join while they are in flight; a further one
 /// is sent on its own (`portolan_forward_coalesced_total` stops growing).
 pub const FORWARD_SHARED_QUESTIONS: usize = 16_384;

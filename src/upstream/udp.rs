@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
+/// A query that is given up later than this after it was sent counts as unanswered.
+const LATE: Duration = Duration::from_millis(100);
+
 type Waiter = oneshot::Sender<Result<Vec<u8>, ExchangeError>>;
 
 /// The sockets to one upstream.
@@ -72,6 +75,7 @@ struct Lease {
     reading: Arc<Reading>,
     id: u16,
     _mark: Option<Mark>,
+    sent: Instant,
     reply: oneshot::Receiver<Result<Vec<u8>, ExchangeError>>,
 }
 
@@ -283,11 +287,13 @@ impl Reading {
         let (waiter, reply) = oneshot::channel();
         let id = state.in_flight.insert(query, exact, waiter, rand::random)?;
         state.uses += 1;
-        state.last_used = Instant::now();
+        let sent = Instant::now();
+        state.last_used = sent;
         Some(Lease {
             reading: Arc::clone(self),
             id,
             _mark: super::protocol::question(query).and_then(|question| Mark::set(id, question)),
+            sent,
             reply,
         })
     }
@@ -318,6 +324,11 @@ impl Drop for Lease {
         let mut state = self.reading.socket.state();
         if self.reply.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
             state.in_flight.remove(self.id);
+            // Whoever gives up after so long was answered by somebody else; as after a timeout,
+            // it may be the way of this socket that is broken.
+            if self.sent.elapsed() >= LATE {
+                state.retired = true;
+            }
         }
     }
 }

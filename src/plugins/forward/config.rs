@@ -22,6 +22,8 @@ pub(super) struct Config {
     pub(super) prefer_udp: bool,
     pub(super) pool: PoolSettings,
     pub(super) read_timeout: Duration,
+    /// Whether `read_timeout` or `max_connect_attempts` was given.
+    pub(super) times_given: bool,
     /// Zero: upstreams are never down.
     pub(super) max_fails: u32,
     /// Zero: as many as fit into the time.
@@ -57,6 +59,7 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
         prefer_udp: false,
         pool: PoolSettings::default(),
         read_timeout: Duration::from_secs(2),
+        times_given: false,
         max_fails: 2,
         policy: Policy::Random,
         probe: Probe::default(),
@@ -108,9 +111,13 @@ fn option<'a>(
                 return Err(line.error("read_timeout must be positive"));
             }
             config.read_timeout = timeout;
+            config.times_given = true;
         }
         "max_fails" => config.max_fails = number(&line.exactly::<1>()?[0])?,
-        "max_connect_attempts" => config.max_attempts = count(line)?,
+        "max_connect_attempts" => {
+            config.max_attempts = count(line)?;
+            config.times_given = true;
+        }
         "policy" => {
             let [name] = line.exactly()?;
             let policy = Policy::from_name(name.as_str());

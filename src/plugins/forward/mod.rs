@@ -1,8 +1,13 @@
 #![doc = include_str!("README.md")]
 
 mod addresses;
+mod asking;
 mod coalesce;
 mod config;
+mod course;
+mod failure;
+mod health;
+mod message;
 mod names;
 mod peer;
 mod policy;

@@ -1,11 +1,12 @@
 //! The element of the chain: which queries are forwarded, and what the client gets back.
 
 use super::coalesce::Key;
+use super::message::rcode;
 use super::private::Private;
-use super::stanza::{Answered, Stanza, rcode};
-use crate::dns::{ExtendedError, Header, Name, Opcode, Rcode, Reply};
+use super::stanza::{Answered, Stanza};
+use crate::dns::{Header, Name, Opcode, Rcode, Reply, edns};
 use crate::plugin::{Context, Outcome, OwnedContext, Plugin, Step};
-use crate::upstream::{Cause, ExchangeError};
+use crate::upstream::ExchangeError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -91,11 +92,11 @@ async fn ask(stanza: &Arc<Stanza>, cx: &OwnedContext) -> Answered {
     };
     // A recorded question goes out on its own, so that there is something to record.
     let Some(key) = key.filter(|_| cx.trace.is_none()) else {
-        return stanza.ask(packet, protocol, limit, Some(cx)).await;
+        return stanza.ask(&packet, protocol, limit, Some(cx)).await;
     };
     let (flight, joined) = stanza.coalescer.join(key, || {
         let stanza = Arc::clone(stanza);
-        async move { stanza.ask(packet, protocol, limit, None).await }
+        async move { stanza.ask(&packet, protocol, limit, None).await }
     });
     if joined {
         stanza.coalesced.inc();
@@ -114,22 +115,34 @@ async fn finish(stanza: &Stanza, cx: OwnedContext, answered: Answered) -> (Outco
     }
     let mut reply = Reply::new();
     let view = cx.view();
-    let error = match answered {
-        Answered::Message { message, from } => {
+    let failure = match answered {
+        Answered::Message {
+            message,
+            from,
+            remark,
+        } => {
             // It was walked before, and its question is the client's but for the case: it fits.
             let outcome = match reply.adopt(&view.query, &message) {
                 Ok(()) => Outcome::Written,
                 Err(error) => Outcome::failed(error.to_string()),
             };
+            // An upstream that told its reason knows better.
+            if let Some(remark) = remark
+                && !edns::options(reply.upstream_options())
+                    .any(|(code, _)| code == edns::option::EXTENDED_ERROR)
+            {
+                reply.add_extended_error(remark);
+            }
             reply.set_upstream(Some(from));
             return (outcome, reply);
         }
-        Answered::Failed(error) => error,
+        Answered::Failed(failure) => failure,
     };
     reply.start(&view.query);
-    reply.set_upstream(error.as_ref().and_then(ExchangeError::remote));
-    reply.add_extended_error(extended_error(error.as_ref()));
-    let outcome = match error {
+    let error = failure.error.as_ref();
+    reply.set_upstream(error.and_then(ExchangeError::remote));
+    reply.add_extended_error(failure.told);
+    let outcome = match failure.error {
         Some(ExchangeError::OtherQuestion { .. }) => {
             reply.set_rcode(Rcode::FORMERR);
             Outcome::Written
@@ -151,35 +164,6 @@ fn hands_on(stanza: &Stanza, message: &[u8]) -> bool {
 fn next_forwards(cx: &OwnedContext) -> bool {
     let next = cx.chain.plugins().get(cx.position + 1);
     next.is_some_and(|plugin| plugin.name() == NAME)
-}
-
-/// What the client is told of a failure: the upstream and the reason, but not our source port.
-fn extended_error(error: Option<&ExchangeError>) -> ExtendedError {
-    let (code, why) = match error {
-        None => (
-            ExtendedError::NO_REACHABLE_AUTHORITY,
-            "all upstreams are down".to_owned(),
-        ),
-        Some(ExchangeError::OtherQuestion { .. } | ExchangeError::Malformed { .. }) => {
-            (ExtendedError::INVALID_DATA, "not a reply".to_owned())
-        }
-        Some(ExchangeError::Tls { why, .. } | ExchangeError::Http { why, .. }) => {
-            (ExtendedError::NETWORK_ERROR, why.to_string())
-        }
-        Some(error) => match error.cause() {
-            Some(Cause::Timeout) => (
-                ExtendedError::NO_REACHABLE_AUTHORITY,
-                Cause::Timeout.to_string(),
-            ),
-            Some(cause) => (ExtendedError::NETWORK_ERROR, cause.to_string()),
-            None => (ExtendedError::OTHER, "too many queries wait".to_owned()),
-        },
-    };
-    let text = match error.and_then(ExchangeError::remote) {
-        Some(remote) => format!("upstream {remote}: {why}"),
-        None => why,
-    };
-    ExtendedError::new(code, text)
 }
 
 /// The right to have a query in flight (FW-11).

@@ -1,40 +1,42 @@
-//! One `forward` stanza at work: which upstream is asked when, and for how long (FW-5 to FW-10).
+//! One `forward` stanza: its settings, its upstreams, and what is sent to them.
 
 use super::coalesce::Coalescer;
 use super::config::Config;
+use super::course::Rules;
+use super::failure::Failure;
 use super::peer::Peer;
 use crate::dns::header::HEADER_LEN;
-use crate::dns::{Header, Query, Rcode, RecordType, Records};
+use crate::dns::{ExtendedError, Header, Query, Rcode};
 use crate::metrics::Counter;
-use crate::plugin::{OwnedContext, Process, Transport};
+use crate::plugin::{Process, Transport};
+use crate::upstream::Protocol;
 use crate::upstream::marker::Origin;
-use crate::upstream::{ExchangeError, Protocol};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
-use tokio::time::{Instant, sleep};
 
-/// How long after a query came a new attempt may start (FW-5).
-const BUDGET: Duration = Duration::from_secs(5);
-/// The pause after a round of failures where their number is not bounded: an upstream that
-/// refuses at once would be asked without end otherwise.
-const ROUND_PAUSE: Duration = Duration::from_millis(50);
+/// Answers of a server that cannot do what it is asked, where the next one may (RFC 1035 §4.1.1).
+pub(super) const REFUSALS: [Rcode; 4] = [
+    Rcode::SERVFAIL,
+    Rcode::REFUSED,
+    Rcode::FORMERR,
+    Rcode::NOTIMP,
+];
 
 /// A stanza with its upstreams.
 pub(super) struct Stanza {
     pub(super) config: Config,
     pub(super) behind_cache: bool,
     /// The server block, which *loop* knows its queries by.
-    origin: Origin,
+    pub(super) origin: Origin,
     /// At least one: a stanza without upstreams is no valid configuration.
     pub(super) peers: Box<[Arc<Peer>]>,
     pub(super) in_flight: AtomicUsize,
     pub(super) coalescer: Arc<Coalescer<Answered>>,
     pub(super) coalesced: Counter,
     pub(super) rejected: Counter,
-    broken: Counter,
+    pub(super) broken: Counter,
 }
 
 /// How the question to the upstreams ended.
@@ -46,9 +48,11 @@ pub(super) enum Answered {
         message: Bytes,
         /// The upstream.
         from: SocketAddr,
+        /// What is to be said of it, where no upstream had a better one.
+        remark: Option<ExtendedError>,
     },
-    /// No usable message; the last error, if any upstream was asked.
-    Failed(Option<ExchangeError>),
+    /// No usable message.
+    Failed(Failure),
 }
 
 impl Stanza {
@@ -119,82 +123,30 @@ impl Stanza {
         packet
     }
 
-    /// Asks upstreams until one answers or the bounds are reached. A UDP reply longer than `limit`
-    /// is taken as truncated. What is to be said of it goes to `cx`.
-    pub(super) async fn ask(
-        &self,
-        mut query: Vec<u8>,
-        protocol: Protocol,
-        limit: usize,
-        cx: Option<&OwnedContext>,
-    ) -> Answered {
-        let note = |text: &dyn Fn() -> String| cx.into_iter().for_each(|cx| cx.note(text));
-        note(&|| self.describe());
-        let config = &self.config;
-        let deadline = Instant::now() + BUDGET;
-        let order = self.config.policy.order(self.peers.len());
-        let (mut at, mut failed, mut answered) = (0, 0, 0);
-        let mut error = None;
-        let mut reply = None;
-        while (config.max_attempts == 0 || failed < config.max_attempts)
-            && Instant::now() < deadline
-        {
-            let healthy = self.healthy(&order, &mut at);
-            let last_resort = healthy.is_none();
-            let Some(peer) = healthy.or_else(|| self.unhealthy()) else {
-                note(&|| "all upstreams are down, and `failfast_all_unhealthy_upstreams`".into());
-                break;
-            };
-            let (to, asked) = (peer.upstream.remote(), Instant::now());
-            let attempt = self.attempt(peer, &mut query, protocol, limit).await;
-            let millis = || asked.elapsed().as_secs_f64() * 1e3;
-            match attempt {
-                Ok(message) => {
-                    note(&|| {
-                        let rcode = rcode(&message);
-                        format!("upstream {to} answered {rcode} after {:.1} ms", millis())
-                    });
-                    answered += 1;
-                    let fails_over = config.failover.contains(&rcode(&message));
-                    let done = !fails_over || answered >= self.peers.len();
-                    reply = Some((message, peer.upstream.remote()));
-                    if done || last_resort {
-                        break;
-                    }
-                }
-                Err(failure) => {
-                    note(&|| format!("upstream {to} failed after {:.1} ms: {failure}", millis()));
-                    let mismatch = matches!(failure, ExchangeError::OtherQuestion { .. });
-                    error = Some(failure);
-                    if mismatch {
-                        reply = None;
-                        break;
-                    }
-                    if config.max_fails > 0 {
-                        peer.check(config.max_fails);
-                    }
-                    failed += 1;
-                    if last_resort {
-                        break;
-                    }
-                    if config.max_attempts == 0 && failed % self.peers.len() == 0 {
-                        sleep(ROUND_PAUSE).await;
-                    }
-                }
-            }
+    /// How long and how often is asked.
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            overlap: self.peers.len() > 1 && !self.config.times_given,
+            read_timeout: self.config.read_timeout,
+            max_attempts: self.config.max_attempts,
+            fail_fast: self.config.fail_fast,
         }
-        match reply {
-            Some((message, from)) => Answered::Message { message, from },
-            None => Answered::Failed(error),
+    }
+
+    /// Whether another upstream is asked after an answer with this code: one that `failover` names
+    /// (FW-20), or else one that tells of a server that cannot do what it is asked.
+    pub(super) fn is_refusal(&self, rcode: Rcode) -> bool {
+        match &self.config.failover[..] {
+            [] => REFUSALS.contains(&rcode),
+            named => named.contains(&rcode),
         }
     }
 
     /// The stanza and the health of its upstreams, for people.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let peers = self.peers.iter().map(|peer| {
-            let down = peer.is_down(self.config.max_fails);
-            let health = if down { "down" } else { "up" };
-            format!("{} ({health})", peer.upstream.remote())
+            let standing = peer.standing(self.config.max_fails, tokio::time::Instant::now());
+            format!("{} ({})", peer.upstream.remote(), standing.as_str())
         });
         let peers: Vec<_> = peers.collect();
         format!(
@@ -202,110 +154,5 @@ impl Stanza {
             self.config.from.text(),
             peers.join(", ")
         )
-    }
-
-    /// The next upstream in `order` that is not down, from position `at` on.
-    fn healthy(&self, order: &[u8], at: &mut usize) -> Option<&Arc<Peer>> {
-        for _ in 0..order.len() {
-            let peer = &self.peers[usize::from(order[*at % order.len()])];
-            *at += 1;
-            if !peer.is_down(self.config.max_fails) {
-                return Some(peer);
-            }
-        }
-        None
-    }
-
-    /// Any upstream, where all are down (FW-9).
-    fn unhealthy(&self) -> Option<&Arc<Peer>> {
-        self.broken.inc();
-        if self.config.fail_fast {
-            return None;
-        }
-        self.peers.get(rand::random_range(0..self.peers.len()))
-    }
-
-    async fn attempt(
-        &self,
-        peer: &Peer,
-        query: &mut [u8],
-        protocol: Protocol,
-        limit: usize,
-    ) -> Result<Bytes, ExchangeError> {
-        let protocol = peer.upstream.protocol(protocol);
-        let message = self.exchange(peer, query, protocol, limit).await?;
-        let truncated = Header::read(&message).is_ok_and(|header| header.has(Header::TC));
-        if truncated && protocol == Protocol::Udp && self.config.prefer_udp {
-            return self.exchange(peer, query, Protocol::Tcp, limit).await;
-        }
-        Ok(message)
-    }
-
-    async fn exchange(
-        &self,
-        peer: &Peer,
-        query: &mut [u8],
-        protocol: Protocol,
-        limit: usize,
-    ) -> Result<Bytes, ExchangeError> {
-        let asked = Instant::now();
-        let timeout = self.config.read_timeout;
-        let exchange = peer.upstream.exchange(query, protocol, timeout);
-        let message = self.origin.sends(exchange).await?;
-        peer.observe(asked.elapsed(), rcode(&message));
-        if protocol == Protocol::Udp && message.len() > limit {
-            return Ok(crate::upstream::protocol::truncated(&message).into());
-        }
-        Ok(message)
-    }
-}
-
-/// The response code of a well formed message, with the eight bits that EDNS adds (RFC 6891 §6.1.3).
-pub(super) fn rcode(message: &[u8]) -> Rcode {
-    let header = Header::read(message).unwrap_or_default();
-    let records = Records::new(message).into_iter().flatten().flatten();
-    let mut options = records.filter(|record| record.rtype == RecordType::OPT);
-    let upper = options.next().map_or(0, |opt| (opt.ttl >> 24) as u16);
-    Rcode(upper << 4 | header.rcode().0)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::dns::{OwnedQuery, RecordType, Reply, Zone};
-    use crate::upstream::protocol::truncated;
-    use crate::upstream::protocol::{Verdict, judge};
-    use proptest::prelude::*;
-
-    fn is_well_formed(message: &[u8]) -> bool {
-        Records::new(message).is_ok_and(|mut records| records.all(|record| record.is_ok()))
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_believed_can_be_given_to_the_client(
-            bits in any::<u16>(),
-            counts in proptest::array::uniform3(0u16..4),
-            records in proptest::collection::vec(any::<u8>(), 0..120),
-        ) {
-            let name = Zone::from_text("www.example.org").unwrap();
-            let class = crate::dns::Class::IN;
-            let query = OwnedQuery::ask(name.wire(), RecordType::A, class, true);
-            let view = query.view();
-            let header = Header { id: 7, bits, counts: [1, counts[0], counts[1], counts[2]] };
-            let mut message = header.to_wire().to_vec();
-            message.extend_from_slice(view.question());
-            message.extend(records);
-            prop_assume!(judge(7, view.question(), &message) == Verdict::Reply);
-            let mut reply = Reply::new();
-            let short = truncated(&message);
-            prop_assert!(is_well_formed(&short));
-            for message in [&message[..], &short] {
-                let adopted = reply.adopt(&view, message);
-                prop_assert_eq!(adopted.is_ok(), is_well_formed(message));
-                prop_assert!(reply.finish(&view, 512).len() <= 512);
-            }
-        }
     }
 }

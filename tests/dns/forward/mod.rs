@@ -1,5 +1,6 @@
 //! `forward` against scripted upstreams.
 
+mod attempts;
 mod believe;
 mod choice;
 mod config;

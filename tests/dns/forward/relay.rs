@@ -92,8 +92,7 @@ async fn error_codes_are_answers() {
         Rcode::REFUSED,
         Rcode::NOTIMP,
     ] {
-        let upstream = with_rcode(rcode).await;
-        let other = good().await;
+        let (upstream, other) = (with_rcode(rcode).await, with_rcode(rcode).await);
         let block = block(&format!(
             "forward . {} {} {{\n policy sequential\n}}",
             upstream.addr, other.addr
@@ -101,8 +100,32 @@ async fn error_codes_are_answers() {
         let answer = block.udp(example()).await;
         assert_eq!(answer.outcome, Outcome::Written);
         assert_eq!(answer.message, expected(&example(), rcode.0, &[]));
-        assert!(other.seen().is_empty(), "no other upstream is asked");
+        let (asked, told) = match rcode {
+            Rcode::NXDOMAIN => (0, vec![]),
+            _ => {
+                let (one, two) = (upstream.addr, other.addr);
+                let text =
+                    format!("upstream {one} answered {rcode}; upstream {two} answered {rcode}");
+                (1, vec![(0, text)])
+            }
+        };
+        assert_eq!(other.seen().len(), asked, "{rcode}");
+        assert_eq!(answer.extended, told);
     }
+}
+
+#[tokio::test]
+async fn the_reason_that_an_upstream_gives_is_the_only_one() {
+    let upstream = Upstream::answering(|seen| {
+        let failed = reply(&seen.packet, Rcode::SERVFAIL.0, &[]);
+        with_opt(failed, 1232, false, b"\0\x0f\0\x02\0\x06")
+    })
+    .await;
+    let block = block(&format!("forward . {}", upstream.addr));
+    let answer = block.udp(with_opt(example(), 1232, false, &[])).await;
+    assert_eq!(answer.rcode(), Rcode::SERVFAIL);
+    assert_eq!(answer.extended, []);
+    assert!(answer.message.ends_with(b"\0\x0f\0\x02\0\x06"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,47 +202,86 @@ async fn another_letter_case_is_the_same_question() {
 }
 
 #[tokio::test]
-async fn truncation_is_for_the_client_unless_udp_is_preferred() {
+async fn a_truncated_reply_is_asked_for_again_over_tcp() {
     let upstream = Upstream::answering(|seen| match seen.proto {
         "udp" => reply(&seen.packet, Header::TC, &[]),
         _ => reply(&seen.packet, 0, &[&a(1, ONE)]),
     })
     .await;
-    let plain = block(&format!("forward . {}", upstream.addr));
-    let answer = plain.udp(example()).await;
-    assert_eq!(answer.message, expected(&example(), Header::TC, &[]));
-    let answer = plain.ask(example(), Transport::Tcp).await;
-    assert_eq!(answer.message, expected(&example(), 0, &[&a(1, ONE)]));
     let protocols = || -> Vec<_> { upstream.seen().iter().map(|seen| seen.proto).collect() };
-    assert_eq!(protocols(), ["udp", "tcp"], "the client's protocol");
+    let plain = block(&format!("forward . {}", upstream.addr));
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let answer = plain.ask(example(), transport).await;
+        assert_eq!(answer.message, expected(&example(), 0, &[&a(1, ONE)]));
+    }
+    assert_eq!(protocols(), ["udp", "tcp", "tcp"], "the client's protocol");
+    let to = upstream.addr;
+    let retries = format!("portolan_forward_retries_total{{to=\"{to}\",reason=\"truncated\"}}");
+    assert_eq!(plain.metric(&retries), 1.0);
 
     let prefer = block(&format!("forward . {} {{\n prefer_udp\n}}", upstream.addr));
     for transport in [Transport::Udp, Transport::Tcp] {
         let answer = prefer.ask(example(), transport).await;
         assert_eq!(answer.message, expected(&example(), 0, &[&a(1, ONE)]));
     }
-    assert_eq!(protocols()[2..], ["udp", "tcp", "udp", "tcp"]);
+    assert_eq!(protocols()[3..], ["udp", "tcp", "udp", "tcp"]);
 
     let force = block(&format!(
         "forward . {} {{\n prefer_udp\n force_tcp\n}}",
         upstream.addr
     ));
     force.udp(example()).await;
-    assert_eq!(protocols()[6..], ["tcp"]);
+    assert_eq!(protocols()[7..], ["tcp"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_truncated_reply_is_what_is_left_if_tcp_fails() {
+    for (over_tcp, millis) in [
+        (vec![Act::Close], 0),
+        (vec![], 1000),
+        (vec![Act::Send(b"\0\0".to_vec())], 1000),
+    ] {
+        let upstream = Upstream::new(move |seen| match seen.proto {
+            "udp" => vec![Act::Send(reply(&seen.packet, Header::TC, &[]))],
+            _ => over_tcp.clone(),
+        })
+        .await;
+        let block = block(&format!("forward . {}", upstream.addr));
+        let start = tokio::time::Instant::now();
+        let answer = block.udp(example()).await;
+        assert_eq!(answer.message, expected(&example(), Header::TC, &[]));
+        assert_eq!(start.elapsed().as_millis() / 10 * 10, millis);
+    }
 }
 
 #[tokio::test]
-async fn what_does_not_fit_or_is_cut_becomes_an_empty_truncated_reply() {
-    let long = Upstream::answering(|seen| {
-        let record = a(1, ONE);
-        reply(&seen.packet, Header::RA, &vec![&record[..]; 40])
-    })
-    .await;
-    let built = block(&format!("forward . {}", long.addr));
+async fn what_does_not_fit_or_is_cut_is_asked_for_again_over_tcp() {
+    let long = |proto: &'static str| {
+        Upstream::new(move |seen| {
+            let record = a(1, ONE);
+            let records = vec![&record[..]; 40];
+            match seen.proto == "udp" || proto == "both" {
+                true => vec![Act::Send(reply(&seen.packet, Header::RA, &records))],
+                false => vec![Act::Close],
+            }
+        })
+    };
     let empty = expected(&example(), Header::RA | Header::TC, &[]);
-    assert_eq!(built.udp(example()).await.message, empty);
+    let (over_both, over_udp) = (long("both").await, long("udp").await);
+    let built = block(&format!("forward . {}", over_both.addr));
+    let record = a(1, ONE);
+    let cut = expected(&example(), Header::RA | Header::TC, &[&record[..]; 29]);
+    assert_eq!(
+        built.udp(example()).await.message,
+        cut,
+        "what the client takes"
+    );
     let large = built.udp(with_opt(example(), 1232, false, &[])).await;
     assert_eq!(large.message[6..8], [0, 40]);
+    let protocols: Vec<_> = over_both.seen().iter().map(|seen| seen.proto).collect();
+    assert_eq!(protocols, ["udp", "tcp", "udp"]);
+    let built = block(&format!("forward . {}", over_udp.addr));
+    assert_eq!(built.udp(example()).await.message, empty);
 
     let cut = Upstream::answering(|seen| {
         let mut whole = reply(&seen.packet, Header::RA, &[&a(1, ONE)]);
