@@ -22,6 +22,7 @@ mod pod_view;
 mod process;
 mod real_cluster;
 mod reload;
+mod scenarios;
 mod scrape;
 mod server;
 mod snapshot;
