@@ -266,7 +266,8 @@ fn find<'r>(
 
 impl Twist {
     fn acts(self, query: &[u8], tcp: bool, reply: Option<&ReplyText>, acts: &mut Vec<Act>) {
-        let make = |query: &[u8]| reply.map_or_else(|| plain(query, 0), |reply| reply.message(query));
+        let make =
+            |query: &[u8]| reply.map_or_else(|| plain(query, 0), |reply| reply.message(query));
         let mut message = make(query);
         match self {
             Self::Truncated if !tcp => acts.push(Act::Send(plain(query, Header::TC))),
@@ -311,7 +312,9 @@ impl ReplyText {
                 record.write(asked, &mut message);
             }
         }
-        let edns = Query::read(query).ok().and_then(|query| query.edns().map(|_| query.dnssec_ok()));
+        let edns = Query::read(query)
+            .ok()
+            .and_then(|query| query.edns().map(|_| query.dnssec_ok()));
         let Some(dnssec) = edns else {
             return message;
         };

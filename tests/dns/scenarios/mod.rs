@@ -26,7 +26,70 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    all_back
+    all_down
+    all_down_fails_fast
+    all_silent
+    all_silent_with_attempts
+    bailiwick
+    bailiwick_of_the_cache
+    chain
+    cut
+    denial_hides
+    extended_errors
+    failover
+    failures_are_cached
+    failures_are_not_cached
+    flags
+    flapping
+    flapping_alone
+    garbage
+    garbage_over_tcp
+    gone_and_back
+    half_closed
+    half_closed_for_ever
+    half_closed_while_idle
+    hosts
+    lower_case
+    max_concurrent
+    metrics
+    negative
+    negative_admission
+    oversized
+    oversized_datagram
+    passed_over
+    prefetch
+    protocols
+    race
+    race_that_fails
+    referral
+    refused
+    refused_alone
+    servfail
+    servfail_alone
+    servfail_does_not_hide
+    servfail_everywhere
     silent
+    silent_alone
+    silent_with_read_timeout
+    slow
+    slow_alone
+    slow_while_the_other_is_silent
+    spoofed_burst
+    spoofed_burst_with_the_right_id
+    stale
+    stale_with_verify
+    stub_zone
+    truncated
+    truncated_and_tcp_fails
+    truncated_with_prefer_udp
+    ttl_zero
+    ttls
+    wrong_id
+    wrong_id_only
+    wrong_question
+    wrong_question_over_tcp
+    wrong_source
 }
 
 const FOLDER: &str = "tests/dns/scenarios/files";

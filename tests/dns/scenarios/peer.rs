@@ -84,7 +84,11 @@ impl Peer {
     /// Whether so many probes came since it was last asked; if not, how many did.
     pub fn probed(&self, wanted: Span<usize>) -> Result<(), usize> {
         let count = std::mem::take(&mut self.state.lock().unwrap().probed);
-        if wanted.contains(&count) { Ok(()) } else { Err(count) }
+        if wanted.contains(&count) {
+            Ok(())
+        } else {
+            Err(count)
+        }
     }
 
     /// What the file lacks.

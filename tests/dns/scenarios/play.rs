@@ -102,7 +102,10 @@ impl World {
             Step::Waiting(who) => {
                 settle().await;
                 for client in who.first..=who.last {
-                    let waits = self.waiting.get(&client).is_some_and(|task| !task.is_finished());
+                    let waits = self
+                        .waiting
+                        .get(&client)
+                        .is_some_and(|task| !task.is_finished());
                     if !waits {
                         self.wrong(line, format!("client {client} does not wait"));
                     }
@@ -112,7 +115,10 @@ impl World {
             Step::Probed(index, wanted) => {
                 settle().await;
                 if let Err(count) = self.peers[*index].probed(*wanted) {
-                    self.wrong(line, format!("{wanted} probes expected, there were {count}"));
+                    self.wrong(
+                        line,
+                        format!("{wanted} probes expected, there were {count}"),
+                    );
                 }
             }
             Step::Metric(series, wanted) => {
@@ -131,7 +137,9 @@ impl World {
                     self.wrong(line, format!("the log has it or not:\n    {all}"));
                 }
             }
-            Step::Cached(question, expected) => self.cached(line, question, expected.as_ref()).await,
+            Step::Cached(question, expected) => {
+                self.cached(line, question, expected.as_ref()).await
+            }
         }
     }
 

@@ -89,13 +89,10 @@ fn rdata(rtype: RecordType, words: &[&str]) -> Option<Vec<u8>> {
         (_, ["\\#", hex]) => octets(hex)?,
         (RecordType::A, [address]) => address.parse::<Ipv4Addr>().ok()?.octets().into(),
         (RecordType::AAAA, [address]) => address.parse::<Ipv6Addr>().ok()?.octets().into(),
-        (
-            RecordType::CNAME | RecordType::NS | RecordType::PTR | RecordType::DNAME,
-            [target],
-        ) => name(target)?,
-        (RecordType::MX, [preference, host]) => {
-            [&number(preference)?[..], &name(host)?].concat()
+        (RecordType::CNAME | RecordType::NS | RecordType::PTR | RecordType::DNAME, [target]) => {
+            name(target)?
         }
+        (RecordType::MX, [preference, host]) => [&number(preference)?[..], &name(host)?].concat(),
         (RecordType::SRV, [priority, weight, port, host]) => {
             let numbers = [number(priority)?, number(weight)?, number(port)?];
             [&numbers.concat()[..], &name(host)?].concat()
@@ -133,5 +130,9 @@ fn expand(text: &str) -> Option<Vec<String>> {
     let (range, after) = rest.split_once(']')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-    Some((first..=last).map(|n| format!("{before}{n}{after}")).collect())
+    Some(
+        (first..=last)
+            .map(|n| format!("{before}{n}{after}"))
+            .collect(),
+    )
 }

@@ -63,12 +63,18 @@ impl Expected {
         }
         let asked = 12 + got.question.name.len() + 4;
         if wire[..2] != got.packet[..2] || wire.get(12..asked) != got.packet.get(12..asked) {
-            wrong(line, "id or question is not the client's, octet for octet".into());
+            wrong(
+                line,
+                "id or question is not the client's, octet for octet".into(),
+            );
         }
         if let Some(within) = &self.within
             && !contains(within, got.elapsed)
         {
-            wrong(line, format!("{within} expected, it took {:?}", got.elapsed));
+            wrong(
+                line,
+                format!("{within} expected, it took {:?}", got.elapsed),
+            );
         }
         let sections = [&message.answers, &message.authorities, &message.additionals];
         for ((name, wanted), got) in ["answer", "authority", "additional"]

@@ -73,7 +73,12 @@ impl Words {
                 _ => (word, ""),
             };
             let parts = [name.trim_matches('"'), mark];
-            words.extend(parts.iter().filter(|part| !part.is_empty()).map(|&p| p.into()));
+            words.extend(
+                parts
+                    .iter()
+                    .filter(|part| !part.is_empty())
+                    .map(|&p| p.into()),
+            );
             rest = more.trim_start();
         }
         Ok(Self { line, words, at: 0 })
