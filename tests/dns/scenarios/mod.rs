@@ -88,6 +88,7 @@ scenarios! {
     wrong_id
     wrong_id_only
     wrong_question
+    wrong_question_first
     wrong_question_over_tcp
     wrong_source
 }
