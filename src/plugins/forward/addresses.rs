@@ -1,6 +1,7 @@
 //! The `TO` arguments: which servers they name (FW-3).
 
 use super::names;
+use super::stub;
 use crate::corefile::{Error, Token};
 use crate::dns::Name;
 use crate::limits::FORWARD_UPSTREAMS;
@@ -8,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The port of plain DNS.
-const PORT: u16 = 53;
+pub(super) const PORT: u16 = 53;
 
 /// The upstreams that `tokens` name, in order, each once. Files are read relative to `directory`,
 /// host names asked of `resolvers`.
@@ -61,11 +62,15 @@ fn upstream(
         }
     };
     if let Some(address) = address(host) {
+        stub::warn_of(token, address);
         return Ok(vec![address]);
     }
     let path = directory.join(host);
     match std::fs::read_to_string(&path) {
-        Ok(content) => Ok(nameservers(&content)),
+        Ok(content) => {
+            let real = Path::new(stub::REAL_SERVERS);
+            Ok(stub::replaced(&path, nameservers(&content), real))
+        }
         Err(error) if path.exists() => Err(token.error(format!("{}: {error}", path.display()))),
         Err(_) => host_name(token, host, resolvers),
     }
@@ -120,7 +125,7 @@ fn without_zone_index(text: &str) -> String {
 }
 
 /// The `nameserver` lines of a file like `/etc/resolv.conf`.
-fn nameservers(content: &str) -> Vec<SocketAddr> {
+pub(super) fn nameservers(content: &str) -> Vec<SocketAddr> {
     let lines = content.lines().map(str::split_ascii_whitespace);
     lines
         .filter_map(|mut words| match words.next() {
