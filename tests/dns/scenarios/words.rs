@@ -58,8 +58,8 @@ impl Words {
         let mut words = Vec::new();
         let mut rest = text.trim_start();
         while !rest.is_empty() && !rest.starts_with('#') {
-            let len = if rest.starts_with('"') {
-                let end = rest[1..].find('"');
+            let len = if let Some(text) = rest.strip_prefix('"') {
+                let end = text.find('"');
                 end.ok_or_else(|| Problem::new(line, "a quote without its end"))? + 2
             } else {
                 rest.find(char::is_whitespace).unwrap_or(rest.len())
