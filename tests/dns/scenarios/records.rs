@@ -120,7 +120,9 @@ fn rdata(rtype: RecordType, words: &[&str]) -> Option<Vec<u8>> {
 pub fn octets(hex: &str) -> Option<Vec<u8>> {
     let pairs = hex.as_bytes().chunks(2);
     let octet = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    hex.len().is_multiple_of(2).then(|| pairs.map(octet).collect())?
+    hex.len()
+        .is_multiple_of(2)
+        .then(|| pairs.map(octet).collect())?
 }
 
 fn expand(text: &str) -> Option<Vec<String>> {
