@@ -23,6 +23,7 @@ mod pod_view;
 mod process;
 mod real_cluster;
 mod reload;
+mod scenarios;
 mod scrape;
 mod server;
 mod snapshot;

@@ -50,6 +50,8 @@ pub struct Builder {
     pub loaded: Vec<&'static str>,
     /// Plugins in front.
     pub front: Vec<Arc<dyn Plugin>>,
+    /// A plugin behind those of this directive.
+    pub behind: Option<(&'static str, Arc<dyn Plugin>)>,
     pub process: Option<Arc<Process>>,
 }
 
@@ -60,6 +62,7 @@ impl Default for Builder {
             zone: ".",
             loaded: Vec::new(),
             front: Vec::new(),
+            behind: None,
             process: None,
         }
     }
@@ -120,6 +123,11 @@ impl Builder {
                 loaded: &loaded,
                 fingerprint: "",
             })?;
+            if let Some((name, plugin)) = &self.behind
+                && *name == entry.name
+            {
+                plugins.push(Arc::clone(plugin));
+            }
         }
         let built = Arc::new(Chain::new(block, plugins));
         let _ = chain.set(Arc::downgrade(&built));
@@ -158,15 +166,26 @@ impl TestBlock {
 }
 
 pub async fn ask(chain: &Arc<Chain>, packet: Vec<u8>, transport: Transport) -> Answer {
+    let client = Client {
+        addr: "192.0.2.7:4000".parse().unwrap(),
+        local: "192.0.2.1:53".parse().unwrap(),
+        transport,
+    };
+    ask_at(chain, packet, client, Instant::now()).await
+}
+
+/// As [`ask`], for this client, at this time of the clock that caches go by.
+pub async fn ask_at(
+    chain: &Arc<Chain>,
+    packet: Vec<u8>,
+    client: Client,
+    received: Instant,
+) -> Answer {
     let query = OwnedQuery::new(packet).unwrap();
     let cx = OwnedContext {
         query: query.clone(),
-        client: Client {
-            addr: "192.0.2.7:4000".parse().unwrap(),
-            local: "192.0.2.1:53".parse().unwrap(),
-            transport,
-        },
-        received: Instant::now(),
+        client,
+        received,
         chain: Arc::clone(chain),
         position: 0,
         depth: 0,

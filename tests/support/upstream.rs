@@ -26,8 +26,12 @@ pub enum Act {
     Forge(Vec<u8>),
     /// Waits.
     Wait(Duration),
+    /// Sends these octets as they are: over TCP without the length in front of a message.
+    Raw(Vec<u8>),
     /// Closes the TCP connection.
     Close,
+    /// Ends its own side of the TCP connection, and reads on.
+    HalfClose,
 }
 
 type Script = dyn Fn(&Seen) -> Vec<Act> + Send + Sync;
@@ -42,8 +46,33 @@ pub struct Upstream {
 impl Upstream {
     /// A server that does what `script` says.
     pub async fn new(script: impl Fn(&Seen) -> Vec<Act> + Send + Sync + 'static) -> Self {
-        let script: Arc<Script> = Arc::new(script);
         let (udp, tcp) = bind().await;
+        Self::on(udp, tcp, script)
+    }
+
+    /// A server at the address of one that is gone.
+    pub async fn at(
+        addr: SocketAddr,
+        script: impl Fn(&Seen) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        for _ in 0..1000 {
+            // Its sockets are closed when the runtime gets to its tasks.
+            tokio::task::yield_now().await;
+            if let Ok(udp) = UdpSocket::bind(addr).await
+                && let Ok(tcp) = TcpListener::bind(addr).await
+            {
+                return Self::on(udp, tcp, script);
+            }
+        }
+        panic!("{addr} is not free again");
+    }
+
+    fn on(
+        udp: UdpSocket,
+        tcp: TcpListener,
+        script: impl Fn(&Seen) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let script: Arc<Script> = Arc::new(script);
         let addr = udp.local_addr().unwrap();
         let seen = Arc::default();
         let serving = [
@@ -107,13 +136,16 @@ async fn serve_udp(socket: UdpSocket, script: Arc<Script>, log: Arc<Mutex<Vec<Se
         answers.spawn(async move {
             for act in acts {
                 match act {
-                    Act::Send(message) => drop(socket.send_to(&message, from).await),
+                    Act::Send(message) | Act::Raw(message) => {
+                        drop(socket.send_to(&message, from).await);
+                    }
                     Act::Forge(message) => {
                         let forger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
                         forger.send_to(&message, from).await.unwrap();
                     }
                     Act::Wait(time) => tokio::time::sleep(time).await,
                     Act::Close => return,
+                    Act::HalfClose => {}
                 }
             }
         });
@@ -158,9 +190,15 @@ async fn serve_connection(
                         return;
                     }
                 }
+                Act::Raw(octets) => {
+                    if stream.write_all(&octets).await.is_err() {
+                        return;
+                    }
+                }
                 Act::Forge(_) => {}
                 Act::Wait(time) => tokio::time::sleep(time).await,
                 Act::Close => return,
+                Act::HalfClose => drop(stream.shutdown().await),
             }
         }
     }

@@ -222,7 +222,7 @@ impl Inner {
 
 /// When a reply came, not before its question did.
 fn latest(cx: &Context<'_>) -> Instant {
-    Instant::now().max(cx.received)
+    tokio::time::Instant::now().into_std().max(cx.received)
 }
 
 /// Whether upstreams were asked, and gave no answer. What the server itself refuses, or does not

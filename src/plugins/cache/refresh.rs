@@ -7,7 +7,7 @@ use crate::dns::{Query, Reply};
 use crate::plugin::{Answer, Context, Outcome, OwnedContext, Transport};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type Asked = Pin<Box<dyn Future<Output = (Outcome, Reply)> + Send>>;
 
@@ -27,7 +27,7 @@ pub(super) fn spawn(inner: &Arc<Inner>, cx: &Context<'_>, entry: &Arc<Entry>, st
         inner: Arc::clone(inner),
         entry: Arc::clone(entry),
         owned,
-        started: Instant::now(),
+        started: tokio::time::Instant::now(),
         intake: if stale { Intake::Stale } else { Intake::Ahead },
         _refreshing: Some(refreshing),
     };
@@ -42,7 +42,7 @@ struct Again {
     /// What is stored.
     entry: Arc<Entry>,
     owned: OwnedContext,
-    started: Instant,
+    started: tokio::time::Instant,
     intake: Intake,
     _refreshing: Option<Refreshing>,
 }
@@ -106,7 +106,7 @@ pub(super) fn verify(
         inner: Arc::clone(inner),
         entry: Arc::clone(entry),
         owned,
-        started: Instant::now(),
+        started: tokio::time::Instant::now(),
         intake: Intake::Stale,
         _refreshing: refreshing,
     };
