@@ -5,9 +5,15 @@ use std::time::Duration;
 
 /// How deeply the server asks itself on behalf of one query (aliases that lead to aliases).
 pub const SELF_QUERY_DEPTH: u8 = 8;
-/// Queries that wait for an answer at one time, over all transports; beyond it the query is
-/// answered SERVFAIL at once (`portolan_pending_rejected_total`).
+/// Queries over UDP that wait for an answer at one time, for each listening address; each UDP worker
+/// has an equal share. Beyond it the query that has waited longest is answered SERVFAIL
+/// (`portolan_pending_dropped_total`): its client is the likeliest to have given up.
 pub const PENDING_QUERIES: usize = 65_536;
+/// Queries over TCP that wait for an answer at one time; a further one is answered SERVFAIL at once
+/// (`portolan_pending_dropped_total`).
+pub const PENDING_TCP_QUERIES: usize = 16_384;
+/// How long a query waits at most; then it is answered SERVFAIL (`portolan_pending_dropped_total`).
+pub const PENDING_TIME: Duration = Duration::from_secs(10);
 /// TCP connections at one time over all listeners; a further one is closed at once.
 pub const TCP_CONNECTIONS: usize = 4_096;
 /// Queries of one TCP connection that wait for an answer at one time; beyond it reading pauses.
@@ -23,8 +29,8 @@ pub const COREFILE_SIZE: usize = 4 << 20;
 /// Octets of memory that the tokens of all imports of one Corefile may take; more is an error.
 pub const COREFILE_EXPANSION: usize = 64 << 20;
 /// Octets of the records (and EDNS options) of one entry of a `cache`; a longer reply is passed on
-/// and not stored (`portolan_cache_oversize_total`). With the capacities of the stores it bounds
-/// the memory of a cache.
+/// and not stored (`portolan_cache_oversize_total`). What all entries take is bounded by the option
+/// `memory`.
 pub const CACHE_ENTRY: usize = 16_384;
 /// Entries of one `cache` that are refreshed in the background at one time; beyond it an entry is
 /// not refreshed ahead of its time (`portolan_cache_refresh_rejected_total`).
@@ -40,6 +46,21 @@ pub const UPSTREAM_UDP_TARGET: usize = 64;
 pub const UPSTREAM_UDP_IN_FLIGHT: usize = 256;
 /// Queries sent on one UDP socket before another one, with another source port, takes its place.
 pub const UPSTREAM_UDP_USES: u32 = 4_096;
+/// Datagrams that answer nothing, on one UDP socket to an upstream while queries wait; at that many
+/// the socket is given up and its queries are asked over TCP (`portolan_upstream_mismatched_total`).
+pub const UPSTREAM_MISMATCHES: u32 = 32;
+/// Replies in a row that did not keep the case of the question, after which an upstream is taken as
+/// one that never does (`portolan_upstream_case_ignored_total`).
+pub const UPSTREAM_CASE_STRIKES: u32 = 3;
+/// Queries in flight to upstreams that `loop` knows again when they come back; a further one may
+/// take the place of an older one, which then is not known (`portolan_loop_detected`).
+pub const UPSTREAM_MARKS: usize = 4_096;
+/// Names of a chain of aliases, and zones, of one upstream reply; records that belong to further
+/// ones are taken out (`portolan_upstream_records_removed_total`).
+pub const UPSTREAM_ALIASES: usize = 32;
+/// Names in the records of one upstream reply whose addresses may stand in its additional section;
+/// those of further ones are taken out (`portolan_upstream_records_removed_total`).
+pub const UPSTREAM_GLUE: usize = 128;
 /// TCP connections open to one upstream at one time; beyond it the query fails at once
 /// (`portolan_upstream_rejected_total`).
 pub const UPSTREAM_TCP_CONNECTIONS: usize = 1_024;

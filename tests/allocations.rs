@@ -5,7 +5,7 @@
 mod support;
 
 use portolan::dns::{Class, RecordType, Reply};
-use portolan::metrics::Shard;
+use portolan::metrics::{Format, Shard, exposition};
 use portolan::plugin::{Client, Process, Transport};
 use portolan::plugins::TABLE;
 use portolan::plugins::kubernetes::index::{Index, Naming};
@@ -450,4 +450,104 @@ fn a_change_costs_by_its_shard_not_by_the_cluster() {
     let (small, large) = (change(100), change(20_000));
     println!("a change: {small} octets in a small cluster, {large} in a large one");
     assert!(large < small + small / 10, "{small} and {large} octets");
+}
+
+/// The value of a gauge of the cache, `NAME TYPE`.
+fn gauge(process: &Process, name: &str) -> usize {
+    let text = exposition(&process.metrics, Format::Classic);
+    let (name, kind) = name.split_once(' ').unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with(name));
+    let line = lines.find(|line| line.contains(&format!("type=\"{kind}\"")));
+    let value: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    value as usize
+}
+
+/// Asks for so many distinct names, every other one of which does not exist, through a stock cache.
+/// `grown` says by how many octets the process has grown since; gives what it says in the end.
+fn ask_distinct_names(count: u32, grown: impl Fn() -> isize) -> isize {
+    const COREFILE: &str = ".:0 {
+        bind 127.0.0.1
+        cache 30
+        template IN A example {
+            match ^n[0-9]*[02468][.]
+            answer \"{{ .Name }} 60 IN A 192.0.2.1\"
+            fallthrough
+        }
+        template IN A example {
+            rcode NXDOMAIN
+            authority \"example. 60 IN SOA ns.example. host.example. 1 2 3 4 60\"
+        }
+    }";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (process, _requests) = Process::new(runtime.handle().clone(), 1);
+    let process = Arc::new(process);
+    let configuration = configure(TABLE, &process, COREFILE);
+    let routes = Arc::clone(configuration.listeners.values().next().unwrap());
+    let mut reply = Reply::with_full_capacity();
+    let name = |number: u32| format!("n{number:07}.example.");
+    // What is set up by the first queries is no part of the cache.
+    for number in 9_000_000..9_000_002 {
+        let packet = client::query(9, &name(number), RecordType::A, Class::IN);
+        ask(&routes, &mut reply, &packet);
+    }
+    let of_both =
+        |name: &str| ["success", "denial"].map(|kind| gauge(&process, &format!("{name} {kind}")));
+    let budget: usize = of_both("portolan_cache_budget_bytes").iter().sum();
+    assert_eq!(budget, 10_240_000, "as the README says");
+    let empty = of_both("portolan_cache_bytes");
+    let before = grown();
+    for number in 0..count {
+        let packet = client::query(9, &name(number), RecordType::A, Class::IN);
+        let received = Received {
+            packet: &packet,
+            client: Client {
+                addr: "10.244.2.5:4242".parse().unwrap(),
+                local: "10.96.0.10:53".parse().unwrap(),
+                transport: Transport::Udp,
+            },
+            at: Instant::now(),
+            shard: Shard::worker(0),
+        };
+        assert!(matches!(
+            answer(&routes, received, &mut reply),
+            Answered::Reply
+        ));
+        assert_eq!(reply.rcode().0, if number % 2 == 0 { 0 } else { 3 });
+        if number % 4096 == 0 {
+            assert!(grown() - before <= budget as isize);
+        }
+    }
+    let growth = grown() - before;
+    let (bytes, entries) = (
+        of_both("portolan_cache_bytes"),
+        of_both("coredns_cache_entries"),
+    );
+    assert_eq!(entries, [9984, 9984]);
+    // Two of them were there before; 18 octets of a name, 16 of an address record.
+    let success = (bytes[0] - empty[0]) as f64 / f64::from(9984 - 1) - 34.0;
+    println!(
+        "{count} names: {growth} octets more, {bytes:?} told, {budget} allowed; \
+         {success:.1} octets of an entry besides its name and records"
+    );
+    assert!(success <= 120.0, "{success}");
+    assert!(growth <= budget as isize, "{growth} octets");
+    growth - (bytes[0] + bytes[1] - empty[0] - empty[1]) as isize
+}
+
+#[test]
+fn the_cache_keeps_to_its_budget() {
+    let untold = ask_distinct_names(100_000, live);
+    assert!(untold.abs() <= 4096, "{untold} octets more than are told");
+}
+
+/// A million, and what the system sees of it.
+#[test]
+#[ignore = "takes a minute unless optimised"]
+fn a_million_names_grow_the_process_within_the_budget() {
+    ask_distinct_names(1_000_000, || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<isize>().unwrap() * 1024
+    });
 }

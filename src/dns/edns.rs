@@ -99,6 +99,8 @@ impl ExtendedError {
     pub const NETWORK_ERROR: u16 = 23;
     /// The upstream's data made no sense.
     pub const INVALID_DATA: u16 = 24;
+    /// The answer was made by the server, by a rule of the protocol.
+    pub const SYNTHESIZED: u16 = 29;
 
     /// An error of this code with this text.
     pub fn new(code: u16, text: impl Into<Cow<'static, str>>) -> Self {

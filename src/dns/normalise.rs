@@ -142,9 +142,14 @@ impl Normalised {
 
     /// Sets every TTL to what `f` makes of it.
     pub fn map_ttls(&mut self, mut f: impl FnMut(u32) -> u32) {
-        let places: Vec<_> = self.walk().map(|r| (r.fixed + 4, r.ttl)).collect();
+        self.map_record_ttls(|record| f(record.ttl));
+    }
+
+    /// Sets every TTL to what `f` makes of its record.
+    pub fn map_record_ttls(&mut self, mut f: impl FnMut(&Record) -> u32) {
+        let places: Vec<_> = self.walk().map(|r| (r.fixed + 4, f(&r))).collect();
         for (at, ttl) in places {
-            self.buf[at..at + 4].copy_from_slice(&f(ttl).to_be_bytes());
+            self.buf[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
         }
     }
 
@@ -205,11 +210,31 @@ fn fields(rtype: RecordType) -> &'static [Field] {
     }
 }
 
+/// Whether the rdata of a record is what its type wants, as far as names are in it: each of them
+/// readable, and nothing behind the last field.
+pub fn is_rdata_well_formed(message: &[u8], record: &Record) -> bool {
+    let (mut at, end) = (record.rdata.start, record.rdata.end);
+    for field in fields(record.rtype) {
+        let next = match field {
+            Field::Name | Field::Full => Name::read(message, at).ok().map(|(_, next)| next),
+            Field::Octets(count) => Some(at + count),
+            Field::Text if at < end => Some(at + 1 + usize::from(message[at])),
+            Field::Text => None,
+            Field::Rest => Some(end),
+        };
+        match next {
+            Some(next) if next <= end => at = next,
+            _ => return false,
+        }
+    }
+    at == end
+}
+
 /// Slots of the table of names that can be pointed to.
 const SLOTS: usize = 256;
 
 /// Writes records of a message behind another question.
-pub(super) struct Writer<'m> {
+pub(crate) struct Writer<'m> {
     message: &'m [u8],
     out: Vec<u8>,
     question_end: usize,
@@ -220,7 +245,7 @@ pub(super) struct Writer<'m> {
 
 impl<'m> Writer<'m> {
     /// Writes behind `out`: room for a header, and the question, whose name is not compressed.
-    pub(super) fn new(message: &'m [u8], out: Vec<u8>) -> Self {
+    pub(crate) fn new(message: &'m [u8], out: Vec<u8>) -> Self {
         let mut writer = Self {
             message,
             question_end: out.len(),
@@ -236,7 +261,7 @@ impl<'m> Writer<'m> {
     }
 
     /// What was written.
-    pub(super) fn into_out(self) -> Vec<u8> {
+    pub(crate) fn into_out(self) -> Vec<u8> {
         self.out
     }
 
@@ -261,7 +286,7 @@ impl<'m> Writer<'m> {
     }
 
     /// Writes a record of the message; one that does not fit is not written.
-    pub(super) fn record(&mut self, record: &Record) -> Result<(), WireError> {
+    pub(crate) fn record(&mut self, record: &Record) -> Result<(), WireError> {
         let start = self.out.len();
         let written = self.try_record(record);
         if written.is_err() {

@@ -49,6 +49,30 @@ impl UdpSocket {
         self.local
     }
 
+    /// Packets that the kernel has dropped since the socket was opened, because nobody had taken
+    /// those before them. The kernel counts in 32 bits.
+    ///
+    /// # Errors
+    /// What the system says; kernels before 4.12 do not know the option.
+    pub fn drops(&self) -> io::Result<u32> {
+        let mut info = [0u32; libc::SK_MEMINFO_DROPS as usize + 1];
+        let mut len = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` octets, the size of `info`.
+        let result = unsafe {
+            libc::getsockopt(
+                self.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &mut len,
+            )
+        };
+        match result {
+            0 => Ok(info[libc::SK_MEMINFO_DROPS as usize]),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Sends one packet to where a query came from, from the address that it was sent to.
     ///
     /// # Errors
@@ -100,4 +124,32 @@ fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> 
 fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
     let addr = socket.local_addr()?.as_socket();
     addr.ok_or_else(|| io::Error::other("bound to no Internet address"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::net::Batch;
+
+    #[test]
+    fn drops_are_what_was_sent_and_never_arrived() {
+        let timeout = Duration::from_millis(200);
+        let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), timeout).unwrap();
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local()).unwrap();
+        assert_eq!(server.drops().unwrap(), 0);
+        // More than any buffer that the socket may have been given.
+        let sent = 20_000;
+        for _ in 0..sent {
+            client.send(&[0; 1_400]).unwrap();
+        }
+        let mut batch = Batch::new(32);
+        let mut arrived = 0;
+        while let Ok(count) = batch.receive(&server) {
+            arrived += count;
+        }
+        assert!(arrived < sent);
+        assert_eq!(server.drops().unwrap() as usize, sent - arrived);
+    }
 }

@@ -293,10 +293,15 @@ impl Ask {
 
     /// Asks a chain that answers from memory.
     pub fn of(&self, chain: &Arc<Chain>) -> Answer {
+        self.now(chain).expect("the chain waits")
+    }
+
+    /// Asks a chain; `None` if it would have to wait.
+    pub fn now(&self, chain: &Arc<Chain>) -> Option<Answer> {
         let (flow, reply) = self.start(chain, |cx, reply| chain.walk(0, cx, reply));
         match flow {
-            Flow::Done(outcome) => self.answer(outcome, reply),
-            Flow::Wait(_) => panic!("the chain waits"),
+            Flow::Done(outcome) => Some(self.answer(outcome, reply)),
+            Flow::Wait(_) => None,
         }
     }
 

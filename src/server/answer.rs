@@ -122,6 +122,11 @@ impl Later {
         }
     }
 
+    /// When the query came.
+    pub const fn received(&self) -> Instant {
+        self.cx.received
+    }
+
     /// Gives up on the reply: SERVFAIL, for this reason.
     pub fn abandon(&self, reply: &mut Reply, why: &'static str) {
         let cx = self.cx.view();

@@ -3,6 +3,7 @@
 use super::admin::Admin;
 use super::explain::Explain;
 use super::{Configuration, ListenKey, Routes, tcp, udp};
+use crate::limits::PENDING_QUERIES;
 use crate::metrics::{Counter, Gauge, Registry};
 use crate::net::{UdpSocket, tcp_listener};
 use crate::plugin::setup::Hook;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How often a UDP worker without traffic looks whether it has to stop.
@@ -25,9 +26,37 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What every listening address of the process shares.
 pub(super) struct Shared {
     pub pending: Gauge,
-    pub pending_rejected: Counter,
+    /// Those of them that came over TCP.
+    pub pending_tcp: AtomicUsize,
+    pending_dropped: [Counter; 2],
     pub tcp_connections: Gauge,
     pub tcp_rejected: Counter,
+}
+
+/// Why a query that waits is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overload {
+    /// Too many wait.
+    Number,
+    /// It has waited too long.
+    Time,
+}
+
+impl Overload {
+    /// What the client is told.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Number => "overloaded: too many queries wait for an answer",
+            Self::Time => "no answer came in time",
+        }
+    }
+}
+
+impl Shared {
+    /// Queries that were given up for this reason.
+    pub fn dropped(&self, why: Overload) -> &Counter {
+        &self.pending_dropped[why as usize]
+    }
 }
 
 /// A listening address: what it answers by now, and whether it was given up.
@@ -40,6 +69,16 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    pub fn new(routes: Arc<Routes>, shared: Arc<Shared>, local: SocketAddr) -> Self {
+        Self {
+            routes: ArcSwap::new(routes),
+            closed: AtomicBool::new(false),
+            shared,
+            local,
+            close: tokio::sync::Notify::new(),
+        }
+    }
+
     /// Waits until the address is given up.
     pub async fn closed(&self) {
         loop {
@@ -238,13 +277,11 @@ impl Server {
             udp.push(UdpSocket::bind(local, UDP_LOOK)?);
         }
         Ok(Sockets {
-            slot: Arc::new(Slot {
-                routes: ArcSwap::new(Arc::clone(routes)),
-                closed: AtomicBool::new(false),
-                shared: Arc::clone(&self.shared),
+            slot: Arc::new(Slot::new(
+                Arc::clone(routes),
+                Arc::clone(&self.shared),
                 local,
-                close: tokio::sync::Notify::new(),
-            }),
+            )),
             udp,
             tcp,
         })
@@ -266,12 +303,15 @@ struct Sockets {
 
 impl Sockets {
     fn run(self, process: &Arc<Process>) -> io::Result<Arc<Slot>> {
-        for (index, socket) in self.udp.into_iter().enumerate() {
+        let sockets: Vec<_> = self.udp.into_iter().map(Arc::new).collect();
+        count_drops(&process.metrics, self.slot.local, &sockets);
+        for (index, socket) in sockets.into_iter().enumerate() {
             let worker = udp::Worker {
-                socket: Arc::new(socket),
+                socket,
                 slot: Arc::clone(&self.slot),
                 shard: process.claim_shard(),
                 runtime: process.runtime.clone(),
+                share: (PENDING_QUERIES / process.workers.max(1)).max(1),
             };
             std::thread::Builder::new()
                 .name(format!("udp-{index}"))
@@ -289,6 +329,21 @@ impl Sockets {
     }
 }
 
+/// Shows what the kernel drops at an address for as long as its sockets are open.
+fn count_drops(registry: &Registry, local: SocketAddr, sockets: &[Arc<UdpSocket>]) {
+    let sockets: Vec<_> = sockets.iter().map(Arc::downgrade).collect();
+    registry.read_counter(
+        "portolan_udp_dropped_packets_total",
+        "Packets that the kernel dropped because the socket's buffer was full.",
+        vec![("listen", local.to_string())],
+        move || {
+            let open = sockets.iter().filter_map(std::sync::Weak::upgrade);
+            let drops = open.map(|socket| socket.drops().ok().map(f64::from));
+            drops.reduce(|sum, more| Some(sum? + more?)).flatten()
+        },
+    );
+}
+
 async fn run_hooks(hooks: Vec<Hook>) {
     for hook in hooks {
         hook().await;
@@ -296,18 +351,21 @@ async fn run_hooks(hooks: Vec<Hook>) {
 }
 
 impl Shared {
-    fn new(registry: &Registry) -> Self {
+    pub fn new(registry: &Registry) -> Self {
         Self {
             pending: registry.gauge(
                 "portolan_pending_queries",
                 "Queries that wait for an answer from elsewhere.",
                 vec![],
             ),
-            pending_rejected: registry.counter(
-                "portolan_pending_rejected_total",
-                "Queries answered SERVFAIL because too many were waiting.",
-                vec![],
-            ),
+            pending_tcp: AtomicUsize::new(0),
+            pending_dropped: ["number", "time"].map(|reason| {
+                registry.counter(
+                    "portolan_pending_dropped_total",
+                    "Queries answered SERVFAIL because too many were waiting, or they for too long.",
+                    vec![("reason", reason.into())],
+                )
+            }),
             tcp_connections: registry.gauge(
                 "portolan_tcp_connections",
                 "Open TCP connections of clients.",

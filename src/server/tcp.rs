@@ -3,16 +3,17 @@
 //! written one message at a time, each when the client has taken the one before it.
 
 use super::answer::{self, Answered, Received};
-use super::lifecycle::Slot;
+use super::lifecycle::{Overload, Slot};
 use super::panics;
 use crate::dns::{More, Reply};
-use crate::limits::{PENDING_QUERIES, TCP_CONNECTIONS, TCP_PIPELINE};
+use crate::limits::{PENDING_TCP_QUERIES, PENDING_TIME, TCP_CONNECTIONS, TCP_PIPELINE};
 use crate::metrics::Shard;
 use crate::plugin::{Client, Transport};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -195,21 +196,31 @@ impl Connection<'_> {
 
     fn wait(&mut self, mut later: answer::Later) {
         let shared = &self.slot.shared;
-        if shared.pending.add(1) >= PENDING_QUERIES as i64 {
-            shared.pending.add(-1);
-            shared.pending_rejected.inc();
+        if shared.pending_tcp.fetch_add(1, Relaxed) >= PENDING_TCP_QUERIES {
+            shared.pending_tcp.fetch_sub(1, Relaxed);
+            shared.dropped(Overload::Number).inc();
             let mut reply = Reply::new();
-            later.abandon(&mut reply, "too many queries wait for an answer");
+            later.abandon(&mut reply, Overload::Number.text());
             self.append(reply.message());
             return;
         }
+        shared.pending.add(1);
         self.waiting += 1;
         let finished = self.finished.clone();
         let slot = Arc::clone(self.slot);
         tokio::spawn(async move {
             let routes = slot.routes.load_full();
-            let reply = later.finish(&routes).await;
+            let reply = match timeout(PENDING_TIME, later.finish(&routes)).await {
+                Ok(reply) => reply,
+                Err(_) => {
+                    let mut reply = Reply::new();
+                    later.abandon(&mut reply, Overload::Time.text());
+                    slot.shared.dropped(Overload::Time).inc();
+                    Some(reply)
+                }
+            };
             slot.shared.pending.add(-1);
+            slot.shared.pending_tcp.fetch_sub(1, Relaxed);
             // There is room: the channel holds as many as may wait. It is closed if the client is
             // gone.
             let _ = finished.send(reply).await;

@@ -7,9 +7,9 @@ mod waiting;
 
 use super::Routes;
 use super::answer::{self, Answered, Received};
-use super::lifecycle::Slot;
+use super::lifecycle::{Overload, Slot};
 use crate::dns::Reply;
-use crate::limits::{PENDING_QUERIES, UDP_BATCH};
+use crate::limits::UDP_BATCH;
 use crate::metrics::Shard;
 use crate::net::{Batch, UdpSocket};
 use crate::plugin::{Client, Transport};
@@ -29,6 +29,8 @@ pub(super) struct Worker {
     pub slot: Arc<Slot>,
     pub shard: Shard,
     pub runtime: tokio::runtime::Handle,
+    /// How many queries may wait.
+    pub share: usize,
 }
 
 /// Serves the socket until the listening address is given up.
@@ -99,14 +101,12 @@ impl Worker {
             Answered::Reply => {}
             Answered::Nothing => return,
             Answered::Later(later) => {
-                let pending = &self.slot.shared.pending;
-                if pending.add(1) < PENDING_QUERIES as i64 {
-                    waiting.add(later, peer);
+                let Err(later) = waiting.add(later, peer) else {
                     return;
-                }
-                pending.add(-1);
-                self.slot.shared.pending_rejected.add(self.shard, 1);
-                later.abandon(reply, "too many queries wait for an answer");
+                };
+                let dropped = self.slot.shared.dropped(Overload::Number);
+                dropped.add(self.shard, 1);
+                later.abandon(reply, Overload::Number.text());
             }
         }
         let _ = batch.reply(&self.socket, &peer, reply.message());

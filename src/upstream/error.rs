@@ -15,6 +15,18 @@ pub enum ExchangeError {
         /// Who sent it.
         remote: SocketAddr,
     },
+    /// A reply with the right id and question, but not in the case that was sent.
+    #[error("reply from {remote} has another letter case")]
+    OtherCase {
+        /// Who sent it.
+        remote: SocketAddr,
+    },
+    /// Too many datagrams that were no reply came while the query waited: somebody guesses.
+    #[error("too many messages from {remote} that answer nothing")]
+    Guessed {
+        /// Who seems to have sent them.
+        remote: SocketAddr,
+    },
     /// A reply whose records are cut.
     #[error("malformed reply from {remote}")]
     Malformed {
@@ -68,6 +80,8 @@ impl ExchangeError {
         match self {
             Self::NoQuestion => None,
             Self::OtherQuestion { remote }
+            | Self::OtherCase { remote }
+            | Self::Guessed { remote }
             | Self::Malformed { remote }
             | Self::Busy { remote }
             | Self::Tls { remote, .. }

@@ -6,7 +6,14 @@
 //!
 //! - a reply is given to a query only if it came from the upstream's own address and port, carries
 //!   the query's id and repeats its question (RFC 5452 §9); everything else is as if it had not
-//!   come, but the right id with another question, which is an error of its own;
+//!   come. The right id with another question is an error of its own: at once over TCP, over UDP
+//!   when the time is up, since a forger can send it too;
+//! - over UDP the question goes out with its letters in random case, and the reply has to repeat
+//!   that ([`spelling`]); what does not is asked again over TCP;
+//! - where many datagrams answer nothing, somebody guesses: the queries of that socket are asked
+//!   again over TCP;
+//! - a reply is well formed, spelled as the query was, and holds no record that was not asked for
+//!   ([`sanitize`]);
 //! - ids come from a CSPRNG, source ports from the kernel's ephemeral range, and a UDP socket is
 //!   replaced after [`limits::UPSTREAM_UDP_USES`](crate::limits::UPSTREAM_UDP_USES) queries, after
 //!   `expire` without a query, and as soon as a query on it failed;
@@ -19,8 +26,11 @@ mod encryption;
 mod error;
 mod https;
 pub mod lane;
+pub mod marker;
 mod pool;
 pub mod protocol;
+pub mod sanitize;
+pub mod spelling;
 mod tcp;
 mod tls;
 mod udp;
@@ -31,6 +41,8 @@ pub use error::{Cause, ExchangeError, Operation};
 use crate::limits::UPSTREAM_LANES;
 use crate::metrics::{Cells, Counter, Registry, Shard};
 use bytes::Bytes;
+use sanitize::Checked;
+use spelling::{Flips, Spelling};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -83,6 +95,8 @@ pub struct PoolSettings {
     pub max_idle: usize,
     /// The address that queries are sent from.
     pub source: Option<IpAddr>,
+    /// Whether names go out in the case that the client chose.
+    pub keep_case: bool,
 }
 
 impl Default for PoolSettings {
@@ -92,6 +106,7 @@ impl Default for PoolSettings {
             max_age: Duration::ZERO,
             max_idle: 0,
             source: None,
+            keep_case: false,
         }
     }
 }
@@ -102,6 +117,9 @@ pub struct UpstreamMetrics {
     hits: Arc<Cells>,
     misses: Arc<Cells>,
     rejected: Counter,
+    case_ignored: Counter,
+    mismatched: Counter,
+    removed: Counter,
 }
 
 impl UpstreamMetrics {
@@ -132,7 +150,20 @@ impl UpstreamMetrics {
                 }
             })
         };
+        let counter = |name, help| registry.counter(name, help, labels());
         Self {
+            case_ignored: counter(
+                "portolan_upstream_case_ignored_total",
+                "Replies that did not keep the case of the question; asked again over TCP.",
+            ),
+            mismatched: counter(
+                "portolan_upstream_mismatched_total",
+                "Datagrams from the upstream's address that were no reply to a query in flight.",
+            ),
+            removed: counter(
+                "portolan_upstream_records_removed_total",
+                "Records of replies that were not asked for, and not passed on.",
+            ),
             hits: row(
                 "coredns_proxy_conn_cache_hits_total",
                 "Counter of connection cache hits per upstream and protocol.",
@@ -141,10 +172,9 @@ impl UpstreamMetrics {
                 "coredns_proxy_conn_cache_misses_total",
                 "Counter of connection cache misses per upstream and protocol.",
             ),
-            rejected: registry.counter(
+            rejected: counter(
                 "portolan_upstream_rejected_total",
                 "Queries that failed because too many others wait for the same upstream.",
-                labels(),
             ),
         }
     }
@@ -166,6 +196,7 @@ struct Pools {
     udp: [udp::UdpPool; UPSTREAM_LANES],
     tcp: tcp::TcpPool,
     encrypted: Option<Encrypted>,
+    spelling: Spelling,
     metrics: Option<UpstreamMetrics>,
     swept: AtomicBool,
 }
@@ -201,12 +232,15 @@ impl Upstream {
                 _ => Encrypted::Tls(pool::LinePool::new(dialer, settings.clone())),
             }
         });
+        let mismatched = metrics.as_ref().map(|metrics| metrics.mismatched.clone());
+        let udp = |_| udp::UdpPool::new(remote, settings.clone(), mismatched.clone());
         Self {
             pools: Arc::new(Pools {
                 remote,
                 encrypted,
-                udp: std::array::from_fn(|_| udp::UdpPool::new(remote, settings.clone())),
+                udp: std::array::from_fn(udp),
                 tcp: tcp::TcpPool::new(remote, settings.clone()),
+                spelling: Spelling::new(settings.keep_case),
                 settings,
                 metrics,
                 swept: AtomicBool::new(false),
@@ -230,8 +264,9 @@ impl Upstream {
     }
 
     /// Sends `query` (a whole message with one question; its id is replaced) and waits for the
-    /// reply, `timeout` at most; connecting over TCP, TLS or HTTPS may take as long again. The reply carries the
-    /// id that was sent.
+    /// reply, `timeout` at most; connecting over TCP, TLS or HTTPS may take as long again, and so may asking
+    /// again what came back doubtful. The reply carries the id that was sent. It is well formed: of
+    /// one that is cut, header and question are given over UDP, with TC set.
     ///
     /// Must be polled on a tokio runtime. Dropping the future gives the query up.
     ///
@@ -243,23 +278,96 @@ impl Upstream {
         protocol: Protocol,
         timeout: Duration,
     ) -> Result<Bytes, ExchangeError> {
-        let pools = &*self.pools;
         let protocol = self.protocol(protocol);
         let result = match protocol {
-            Protocol::Udp => {
-                let reused = |reused: bool| pools.count(protocol, reused);
-                pools.udp[lane::number()]
-                    .exchange(query, timeout, reused)
-                    .await
-            }
-            _ if lane::is_own() => self.exchange_elsewhere(query, protocol, timeout).await,
-            _ => pools.exchange(query, protocol, timeout).await,
+            Protocol::Udp => self.exchange_udp(query, timeout).await,
+            _ => self.exchange_connected(query, protocol, timeout).await,
         };
-        if let (Err(ExchangeError::Busy { .. }), Some(metrics)) = (&result, &pools.metrics) {
+        if let (Err(ExchangeError::Busy { .. }), Some(metrics)) = (&result, &self.pools.metrics) {
             metrics.rejected.inc();
         }
         self.sweep_later();
-        result
+        self.checked(result?, protocol)
+    }
+
+    /// An exchange over UDP. What came back doubtful is asked again over TCP, which proves the
+    /// source.
+    async fn exchange_udp(
+        &self,
+        query: &mut [u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let pools = &*self.pools;
+        match self
+            .ask_udp(query, timeout, pools.spelling.is_random())
+            .await
+        {
+            Err(ExchangeError::Guessed { .. }) => self.exchange_tcp(query, timeout).await,
+            Err(ExchangeError::OtherCase { .. }) => {
+                if let Some(metrics) = &pools.metrics {
+                    metrics.case_ignored.inc();
+                }
+                let asked = self.exchange_tcp(query, timeout).await;
+                let asked = match asked {
+                    // An upstream without TCP: a forger would have to guess another id and port.
+                    Err(ExchangeError::Io { .. }) => self.ask_udp(query, timeout, false).await,
+                    asked => asked,
+                };
+                if asked.is_ok() && pools.spelling.ignored() {
+                    tracing::warn!(
+                        target: "plugin/forward",
+                        "upstream {} does not keep the case of names: for an hour they go out as \
+                         clients spell them",
+                        pools.remote
+                    );
+                }
+                asked
+            }
+            asked => asked,
+        }
+    }
+
+    /// Asks over UDP, with the letters of the question in random case or in the client's.
+    async fn ask_udp(
+        &self,
+        query: &mut [u8],
+        timeout: Duration,
+        random: bool,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let pools = &*self.pools;
+        let pool = &pools.udp[lane::number()];
+        let reused = |reused: bool| pools.count(Protocol::Udp, reused);
+        let Some(flips) = Flips::for_query(query).filter(|_| random) else {
+            return pool.exchange(query, false, timeout, reused).await;
+        };
+        flips.apply(query);
+        let mut asked = pool.exchange(query, true, timeout, reused).await;
+        flips.apply(query);
+        if let Ok(reply) = &mut asked {
+            flips.restore(reply);
+            pools.spelling.kept();
+        }
+        asked
+    }
+
+    async fn exchange_tcp(
+        &self,
+        query: &mut [u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        self.exchange_connected(query, Protocol::Tcp, timeout).await
+    }
+
+    async fn exchange_connected(
+        &self,
+        query: &mut [u8],
+        protocol: Protocol,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        if lane::is_own() {
+            return self.exchange_elsewhere(query, protocol, timeout).await;
+        }
+        self.pools.exchange(query, protocol, timeout).await
     }
 
     /// An exchange on a connection from a thread with a lane of its own: connections are shared, and
@@ -269,14 +377,36 @@ impl Upstream {
         query: &[u8],
         protocol: Protocol,
         timeout: Duration,
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         let (pools, mut query) = (Arc::clone(&self.pools), query.to_vec());
-        let exchange = lane::background()
-            .spawn(async move { pools.exchange(&mut query, protocol, timeout).await });
+        let origin = marker::origin();
+        let exchange = lane::background().spawn(async move {
+            let exchange = pools.exchange(&mut query, protocol, timeout);
+            marker::sent_by(origin, exchange).await
+        });
         let busy = ExchangeError::Busy {
             remote: self.pools.remote,
         };
         Giving(exchange).await.unwrap_or(Err(busy))
+    }
+
+    /// Takes out of a reply what was not asked for.
+    fn checked(&self, reply: Vec<u8>, protocol: Protocol) -> Result<Bytes, ExchangeError> {
+        match sanitize::check(&reply) {
+            Checked::Clean => Ok(reply.into()),
+            Checked::Cleaned { message, removed } => {
+                if let Some(metrics) = &self.pools.metrics {
+                    metrics.removed.add(Shard::SHARED, u64::from(removed));
+                }
+                Ok(message.into())
+            }
+            Checked::Malformed if protocol == Protocol::Udp => {
+                Ok(protocol::truncated(&reply).into())
+            }
+            Checked::Malformed => Err(ExchangeError::Malformed {
+                remote: self.pools.remote,
+            }),
+        }
     }
 
     /// Open UDP sockets and idle connections, for tests and diagnosis.
@@ -342,7 +472,7 @@ impl Pools {
         query: &mut [u8],
         protocol: Protocol,
         timeout: Duration,
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         let reused = |reused: bool| self.count(protocol, reused);
         match &self.encrypted {
             None => self.tcp.exchange(query, timeout, reused).await,

@@ -9,8 +9,10 @@ use std::collections::hash_map::Entry;
 /// What a received message is to a query that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Its reply.
+    /// Its reply: the question is that of the query, octet for octet.
     Reply,
+    /// The question is that of the query but for the case of its letters.
+    OtherCase,
     /// It carries the query's id, but is no reply to its question (FW-17).
     OtherQuestion,
     /// Nothing to do with it: another id, or no message at all (FW-16).
@@ -19,26 +21,26 @@ pub enum Verdict {
 
 /// What `message` is to the query with this id and question (name, type and class in wire form).
 ///
-/// Names are compared without regard to case; a compressed question is not equal, since a question
-/// has nothing before it to point to.
+/// A compressed question is another one, since a question has nothing before it to point to.
 pub fn judge(id: u16, question: &[u8], message: &[u8]) -> Verdict {
-    match Header::read(message) {
-        Ok(header) if header.id == id => {
-            let same = header.counts[0] == 1 && same_question(question, &message[HEADER_LEN..]);
-            if header.has(Header::QR) && same {
-                Verdict::Reply
-            } else {
-                Verdict::OtherQuestion
-            }
-        }
-        _ => Verdict::Stray,
+    let header = match Header::read(message) {
+        Ok(header) if header.id == id => header,
+        _ => return Verdict::Stray,
+    };
+    let theirs = message[HEADER_LEN..].get(..question.len());
+    let (Some(theirs), true, 1) = (theirs, header.has(Header::QR), header.counts[0]) else {
+        return Verdict::OtherQuestion;
+    };
+    if theirs == question {
+        Verdict::Reply
+    } else if same_but_for_case(question, theirs) {
+        Verdict::OtherCase
+    } else {
+        Verdict::OtherQuestion
     }
 }
 
-fn same_question(question: &[u8], section: &[u8]) -> bool {
-    let Some(theirs) = section.get(..question.len()) else {
-        return false;
-    };
+fn same_but_for_case(question: &[u8], theirs: &[u8]) -> bool {
     let Some((our_name, our_type)) = question.split_last_chunk::<4>() else {
         return false;
     };
@@ -64,6 +66,17 @@ pub fn set_id(message: &mut [u8], id: u16) {
     }
 }
 
+/// The header and question of `message` with TC set, and no record.
+pub fn truncated(message: &[u8]) -> Vec<u8> {
+    let mut header = Header::read(message).unwrap_or_default();
+    header.bits |= Header::TC;
+    header.counts = [1, 0, 0, 0];
+    let mut empty = header.to_wire().to_vec();
+    // A reply is believed only if its question is that of the query, so that there is one.
+    empty.extend_from_slice(question(message).unwrap_or_default());
+    empty
+}
+
 /// The queries that wait for a reply on one socket.
 ///
 /// Invariant: never more than `limit` of them, each under an id of its own.
@@ -71,12 +84,20 @@ pub fn set_id(message: &mut [u8], id: u16) {
 pub struct InFlight<W> {
     waiting: HashMap<u16, Waiting<W>, foldhash::fast::RandomState>,
     limit: usize,
+    /// The last ids that were answered or given up, the oldest of them at `oldest`: a reply that
+    /// comes late or twice is no forgery.
+    spent: Vec<u16>,
+    oldest: usize,
 }
 
 #[derive(Debug)]
 struct Waiting<W> {
     question: SmallVec<[u8; 64]>,
     waiter: W,
+    /// Whether the reply has to keep the case of the question's letters.
+    exact: bool,
+    /// Whether a message with the right id and another question came.
+    other_question: bool,
 }
 
 /// Whom a received message is for.
@@ -84,8 +105,13 @@ struct Waiting<W> {
 pub enum Arrival<W> {
     /// It is the reply to this waiter's query.
     Reply(W),
-    /// It carries the id of this waiter's query, but answers another question.
-    OtherQuestion(W),
+    /// It is the reply to this waiter's query but for the case of the question's letters.
+    OtherCase(W),
+    /// It carries the id of a query, but answers another question. The query goes on waiting:
+    /// a forger who guesses the id can send this ([`InFlight::saw_other_question`]).
+    OtherQuestion,
+    /// It carries the id of a query that was answered or given up a short time ago.
+    Late,
     /// It is nobody's.
     Stray,
 }
@@ -96,14 +122,18 @@ impl<W> InFlight<W> {
         Self {
             waiting: HashMap::default(),
             limit,
+            spent: Vec::new(),
+            oldest: 0,
         }
     }
 
     /// Gives `query` an id from `ids` that no other query in flight has, writes it into the
-    /// message, and remembers the waiter. `None` if there is no room, or no question.
+    /// message, and remembers the waiter. With `exact`, only a reply that keeps the case of the
+    /// question is its reply. `None` if there is no room, or no question.
     pub fn insert(
         &mut self,
         query: &mut [u8],
+        exact: bool,
         waiter: W,
         mut ids: impl FnMut() -> u16,
     ) -> Option<u16> {
@@ -115,7 +145,12 @@ impl<W> InFlight<W> {
         for _ in 0..16 {
             let id = ids();
             if let Entry::Vacant(slot) = self.waiting.entry(id) {
-                slot.insert(Waiting { question, waiter });
+                slot.insert(Waiting {
+                    question,
+                    waiter,
+                    exact,
+                    other_question: false,
+                });
                 set_id(query, id);
                 return Some(id);
             }
@@ -128,19 +163,47 @@ impl<W> InFlight<W> {
         let Ok(header) = Header::read(message) else {
             return Arrival::Stray;
         };
-        let Entry::Occupied(slot) = self.waiting.entry(header.id) else {
-            return Arrival::Stray;
+        let id = header.id;
+        let Some(waiting) = self.waiting.get_mut(&id) else {
+            return if self.spent.contains(&id) {
+                Arrival::Late
+            } else {
+                Arrival::Stray
+            };
         };
-        match judge(header.id, &slot.get().question, message) {
-            Verdict::Reply => Arrival::Reply(slot.remove().waiter),
-            Verdict::OtherQuestion => Arrival::OtherQuestion(slot.remove().waiter),
-            Verdict::Stray => Arrival::Stray,
+        let same = match judge(id, &waiting.question, message) {
+            Verdict::Reply => true,
+            Verdict::OtherCase => !waiting.exact,
+            Verdict::OtherQuestion => {
+                waiting.other_question = true;
+                return Arrival::OtherQuestion;
+            }
+            Verdict::Stray => return Arrival::Stray,
+        };
+        match self.remove(id) {
+            Some(waiter) if same => Arrival::Reply(waiter),
+            Some(waiter) => Arrival::OtherCase(waiter),
+            None => Arrival::Stray,
         }
+    }
+
+    /// Whether a message with the id of this query and another question came.
+    pub fn saw_other_question(&self, id: u16) -> bool {
+        self.waiting
+            .get(&id)
+            .is_some_and(|waiting| waiting.other_question)
     }
 
     /// Forgets the query with this id.
     pub fn remove(&mut self, id: u16) -> Option<W> {
-        self.waiting.remove(&id).map(|waiting| waiting.waiter)
+        let waiting = self.waiting.remove(&id)?;
+        if self.spent.len() < self.limit {
+            self.spent.push(id);
+        } else if let Some(oldest) = self.spent.get_mut(self.oldest) {
+            *oldest = id;
+            self.oldest = (self.oldest + 1) % self.limit;
+        }
+        Some(waiting.waiter)
     }
 
     /// Forgets all queries.
@@ -179,7 +242,7 @@ mod tests {
         assert_eq!(judge(0x1234, asked, &reply()), Verdict::Reply);
         assert_eq!(
             judge(0x1234, asked, &reply().to_ascii_lowercase()),
-            Verdict::Reply
+            Verdict::OtherCase
         );
         assert_eq!(judge(0x1235, asked, &reply()), Verdict::Stray);
         assert_eq!(judge(0x1234, asked, &reply()[..11]), Verdict::Stray);
@@ -199,17 +262,50 @@ mod tests {
         let mut query = QUERY.to_vec();
         let mut ids = [7, 7, 9].into_iter();
         let mut next = || ids.next().unwrap();
-        assert_eq!(flight.insert(&mut query, 'a', &mut next), Some(7));
-        assert_eq!(flight.insert(&mut query, 'b', &mut next), Some(9));
+        assert_eq!(flight.insert(&mut query, true, 'a', &mut next), Some(7));
+        assert_eq!(flight.insert(&mut query, true, 'b', &mut next), Some(9));
         assert_eq!(query[..2], [0, 9]);
-        assert_eq!(flight.insert(&mut query, 'c', || 1), None, "no room");
+        assert_eq!(flight.insert(&mut query, true, 'c', || 1), None, "no room");
         let mut answer = reply();
         assert_eq!(flight.arrive(&answer), Arrival::Stray);
         set_id(&mut answer, 7);
         assert_eq!(flight.arrive(&answer), Arrival::Reply('a'));
-        assert_eq!(flight.arrive(&answer), Arrival::Stray, "answered once");
+        assert_eq!(flight.arrive(&answer), Arrival::Late, "answered once");
         assert_eq!(flight.remove(9), Some('b'));
         assert!(flight.is_empty());
+    }
+
+    #[test]
+    fn another_question_does_not_end_the_wait_and_another_case_does() {
+        let mut flight = InFlight::new(4);
+        let mut query = QUERY.to_vec();
+        flight.insert(&mut query, true, 'a', || 7);
+        let mut forged = reply();
+        set_id(&mut forged, 7);
+        forged[16] = b'x';
+        assert!(!flight.saw_other_question(7));
+        assert_eq!(flight.arrive(&forged), Arrival::OtherQuestion);
+        assert!(flight.saw_other_question(7));
+        let mut lower = reply().to_ascii_lowercase();
+        set_id(&mut lower, 7);
+        assert_eq!(flight.arrive(&lower), Arrival::OtherCase('a'));
+        flight.insert(&mut query, false, 'b', || 7);
+        assert_eq!(flight.arrive(&lower), Arrival::Reply('b'));
+    }
+
+    #[test]
+    fn ids_are_remembered_for_a_while() {
+        let mut flight = InFlight::new(2);
+        let mut query = QUERY.to_vec();
+        for id in [1, 2, 3] {
+            flight.insert(&mut query, true, (), || id);
+            flight.remove(id);
+        }
+        let mut late = reply();
+        for (id, expected) in [(1, Arrival::Stray), (2, Arrival::Late), (3, Arrival::Late)] {
+            set_id(&mut late, id);
+            assert_eq!(flight.arrive(&late), expected);
+        }
     }
 
     proptest! {
@@ -217,7 +313,7 @@ mod tests {
         fn arbitrary_octets_are_no_reply(message in proptest::collection::vec(any::<u8>(), 0..600)) {
             let mut flight = InFlight::new(8);
             let mut query = QUERY.to_vec();
-            let id = flight.insert(&mut query, (), rand::random).unwrap();
+            let id = flight.insert(&mut query, true, (), rand::random).unwrap();
             prop_assert_ne!(judge(id, question(QUERY).unwrap(), &message), Verdict::Reply);
             prop_assert_ne!(flight.arrive(&message), Arrival::Reply(()));
             let _ = question(&message);
@@ -234,10 +330,12 @@ mod tests {
         fn any_changed_octet_of_the_question_is_noticed(at in 12usize..29, to in any::<u8>()) {
             let mut message = reply();
             let before = message[at];
-            prop_assume!(!before.eq_ignore_ascii_case(&to) || (at >= 25 && before != to));
+            prop_assume!(before != to);
             message[at] = to;
             let verdict = judge(0x1234, question(QUERY).unwrap(), &message);
-            prop_assert_eq!(verdict, Verdict::OtherQuestion);
+            let letter = at < 25 && before.eq_ignore_ascii_case(&to);
+            let expected = if letter { Verdict::OtherCase } else { Verdict::OtherQuestion };
+            prop_assert_eq!(verdict, expected);
         }
     }
 }

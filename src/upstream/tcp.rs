@@ -1,9 +1,9 @@
 //! TCP connections to one upstream: one query at a time on each, reused oldest first (RFC 7766).
 
+use super::marker::Mark;
 use super::protocol::{self, Verdict};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
 use crate::limits::UPSTREAM_TCP_CONNECTIONS;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -50,10 +50,11 @@ impl TcpPool {
         query: &mut [u8],
         timeout: Duration,
         reused: impl FnOnce(bool),
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         let id = rand::random();
         protocol::set_id(query, id);
         let question = protocol::question(query).ok_or(ExchangeError::NoQuestion)?;
+        let _mark = Mark::set(id, question);
         // A message is no longer than the packet it came in.
         let mut frame = Vec::with_capacity(query.len() + 2);
         frame.extend_from_slice(&(query.len() as u16).to_be_bytes());
@@ -178,7 +179,7 @@ impl Connection {
         frame: &[u8],
         id: u16,
         question: &[u8],
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         if let Err(error) = self.stream.write_all(frame).await {
             return Err(self.error(Operation::Write, (&error).into()));
         }
@@ -188,7 +189,8 @@ impl Connection {
                 Err(error) => return Err(self.error(Operation::Read, (&error).into())),
             };
             match protocol::judge(id, question, &message) {
-                Verdict::Reply => return Ok(message.into()),
+                // The connection proves the source: the case of letters adds nothing to it.
+                Verdict::Reply | Verdict::OtherCase => return Ok(message),
                 Verdict::Stray => {}
                 Verdict::OtherQuestion => {
                     return Err(ExchangeError::OtherQuestion {

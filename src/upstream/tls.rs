@@ -4,7 +4,6 @@ use super::pool::{Dialer, Line};
 use super::protocol::{Arrival, InFlight};
 use super::{Cause, ExchangeError, Operation, Protocol};
 use crate::limits::{UPSTREAM_TLS_IN_FLIGHT, UPSTREAM_TLS_TARGET};
-use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
+type Waiter = oneshot::Sender<Result<Vec<u8>, ExchangeError>>;
 
 /// How long saying goodbye to a server may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -69,14 +68,14 @@ impl Line for Pipeline {
         self.shared.table().closed.is_none() && !self.frames.is_closed()
     }
 
-    async fn ask(&self, query: &mut [u8]) -> Result<Bytes, ExchangeError> {
+    async fn ask(&self, query: &mut [u8]) -> Result<Vec<u8>, ExchangeError> {
         let (waiter, reply) = oneshot::channel();
         let id = {
             let mut table = self.shared.table();
             if let Some(error) = &table.closed {
                 return Err(error.clone());
             }
-            let id = table.in_flight.insert(query, waiter, rand::random);
+            let id = table.in_flight.insert(query, false, waiter, rand::random);
             id.ok_or(ExchangeError::Busy {
                 remote: self.shared.remote,
             })?
@@ -103,7 +102,7 @@ impl Line for Pipeline {
 struct Place<'a> {
     shared: &'a Shared,
     id: u16,
-    reply: oneshot::Receiver<Result<Bytes, ExchangeError>>,
+    reply: oneshot::Receiver<Result<Vec<u8>, ExchangeError>>,
 }
 
 impl Drop for Place<'_> {
@@ -155,11 +154,17 @@ async fn read(mut stream: impl AsyncRead + Unpin, shared: &Shared) -> ExchangeEr
         };
         let mut table = shared.table();
         let _ = match table.in_flight.arrive(&message) {
-            Arrival::Reply(waiter) => waiter.send(Ok(message.into())),
-            Arrival::OtherQuestion(waiter) => waiter.send(Err(ExchangeError::OtherQuestion {
-                remote: shared.remote,
-            })),
-            Arrival::Stray => Ok(()),
+            Arrival::Reply(waiter) => waiter.send(Ok(message)),
+            Arrival::OtherCase(waiter) => waiter.send(Ok(message)),
+            // The connection proves the source: nothing better comes.
+            Arrival::OtherQuestion => {
+                let id = message.first_chunk().copied().map(u16::from_be_bytes);
+                let waiter = id.and_then(|id| table.in_flight.remove(id));
+                let remote = shared.remote;
+                let wrong = Err(ExchangeError::OtherQuestion { remote });
+                waiter.map_or(Ok(()), |waiter| waiter.send(wrong))
+            }
+            Arrival::Late | Arrival::Stray => Ok(()),
         };
     }
 }

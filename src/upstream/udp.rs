@@ -1,13 +1,15 @@
 //! Connected UDP sockets to one upstream, with many queries in flight on each.
 
 use super::lane;
+use super::marker::Mark;
 use super::protocol::{Arrival, InFlight};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol};
 use crate::limits::{
-    UPSTREAM_UDP_IN_FLIGHT, UPSTREAM_UDP_SOCKETS, UPSTREAM_UDP_TARGET, UPSTREAM_UDP_USES,
+    UPSTREAM_MISMATCHES, UPSTREAM_UDP_IN_FLIGHT, UPSTREAM_UDP_SOCKETS, UPSTREAM_UDP_TARGET,
+    UPSTREAM_UDP_USES,
 };
+use crate::metrics::Counter;
 use crate::net::Burst;
-use bytes::Bytes;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -19,13 +21,14 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
-type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
+type Waiter = oneshot::Sender<Result<Vec<u8>, ExchangeError>>;
 
 /// The sockets to one upstream.
 #[derive(Debug)]
 pub(super) struct UdpPool {
     remote: SocketAddr,
     settings: PoolSettings,
+    mismatched: Option<Counter>,
     sockets: Mutex<Sockets>,
 }
 
@@ -49,6 +52,7 @@ pub(super) struct Socket {
     local: SocketAddr,
     remote: SocketAddr,
     opened: Instant,
+    mismatched: Option<Counter>,
     state: Mutex<State>,
 }
 
@@ -57,6 +61,8 @@ struct State {
     in_flight: InFlight<Waiter>,
     uses: u32,
     last_used: Instant,
+    /// Datagrams that came while queries waited and were no reply to any.
+    mismatches: u32,
     /// No further query goes out on it.
     retired: bool,
 }
@@ -65,30 +71,37 @@ struct State {
 struct Lease {
     reading: Arc<Reading>,
     id: u16,
-    reply: oneshot::Receiver<Result<Bytes, ExchangeError>>,
+    _mark: Option<Mark>,
+    reply: oneshot::Receiver<Result<Vec<u8>, ExchangeError>>,
 }
 
 impl UdpPool {
-    pub(super) fn new(remote: SocketAddr, settings: PoolSettings) -> Self {
+    pub(super) fn new(
+        remote: SocketAddr,
+        settings: PoolSettings,
+        mismatched: Option<Counter>,
+    ) -> Self {
         Self {
             remote,
             settings,
+            mismatched,
             sockets: Mutex::default(),
         }
     }
 
-    /// Sends `query` on some socket and waits for its reply; `reused` is told whether the socket
-    /// was open before.
+    /// Sends `query` on some socket and waits for its reply; with `exact`, for one that keeps the
+    /// case of its question. `reused` is told whether the socket was open before.
     pub(super) async fn exchange(
         &self,
         query: &mut [u8],
+        exact: bool,
         timeout: Duration,
         reused: impl FnOnce(bool),
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         if super::protocol::question(query).is_none() {
             return Err(ExchangeError::NoQuestion);
         }
-        let mut lease = self.lease(query, reused)?;
+        let mut lease = self.lease(query, exact, reused)?;
         let reading = Arc::clone(&lease.reading);
         let socket = &reading.socket;
         let answered = timeout_at(Instant::now() + timeout, async {
@@ -107,7 +120,7 @@ impl UdpPool {
             (&mut lease.reply).await.unwrap_or_else(|_| gone())
         })
         .await
-        .unwrap_or_else(|_| Err(socket.error(Operation::Read, Cause::Timeout)));
+        .unwrap_or_else(|_| Err(lease.timed_out()));
         if answered.is_err() {
             // The way of this socket may be what is broken (an address translation that leads to
             // a server that is gone, for one): what comes next takes another port.
@@ -116,19 +129,24 @@ impl UdpPool {
         answered
     }
 
-    fn lease(&self, query: &mut [u8], reused: impl FnOnce(bool)) -> Result<Lease, ExchangeError> {
+    fn lease(
+        &self,
+        query: &mut [u8],
+        exact: bool,
+        reused: impl FnOnce(bool),
+    ) -> Result<Lease, ExchangeError> {
         let now = Instant::now();
         let mut sockets = self.lock();
         let round = lane::round();
         if let Some((of, current)) = &sockets.current
             && round == Some(*of)
             && let Some(current) = current.upgrade()
-            && let Some(lease) = current.enter(query, UPSTREAM_UDP_TARGET)
+            && let Some(lease) = current.enter(query, exact, UPSTREAM_UDP_TARGET)
         {
             reused(true);
             return Ok(lease);
         }
-        let lease = self.lease_other(&mut sockets.open, query, now, reused)?;
+        let lease = self.lease_other(&mut sockets.open, (query, exact), now, reused)?;
         sockets.current = round.map(|round| (round, Arc::downgrade(&lease.reading)));
         Ok(lease)
     }
@@ -136,11 +154,11 @@ impl UdpPool {
     fn lease_other(
         &self,
         sockets: &mut Vec<Arc<Reading>>,
-        query: &mut [u8],
+        (query, exact): (&mut [u8], bool),
         now: Instant,
         reused: impl FnOnce(bool),
     ) -> Result<Lease, ExchangeError> {
-        if let Some(lease) = self.enter_some(sockets, query, UPSTREAM_UDP_TARGET, now) {
+        if let Some(lease) = self.enter_some(sockets, (query, exact), UPSTREAM_UDP_TARGET, now) {
             reused(true);
             return Ok(lease);
         }
@@ -151,7 +169,7 @@ impl UdpPool {
             match self.open() {
                 Ok(reading) => {
                     sockets.push(Arc::clone(&reading));
-                    if let Some(lease) = reading.enter(query, UPSTREAM_UDP_IN_FLIGHT) {
+                    if let Some(lease) = reading.enter(query, exact, UPSTREAM_UDP_IN_FLIGHT) {
                         reused(false);
                         return Ok(lease);
                     }
@@ -160,7 +178,7 @@ impl UdpPool {
                 Err(failure) => error = failure,
             }
         }
-        let lease = self.enter_some(sockets, query, UPSTREAM_UDP_IN_FLIGHT, now);
+        let lease = self.enter_some(sockets, (query, exact), UPSTREAM_UDP_IN_FLIGHT, now);
         reused(lease.is_some());
         lease.ok_or(error)
     }
@@ -170,7 +188,7 @@ impl UdpPool {
     fn enter_some(
         &self,
         sockets: &mut Vec<Arc<Reading>>,
-        query: &mut [u8],
+        (query, exact): (&mut [u8], bool),
         limit: usize,
         now: Instant,
     ) -> Option<Lease> {
@@ -184,7 +202,7 @@ impl UdpPool {
                 sockets.swap_remove(at);
                 continue;
             }
-            if let Some(lease) = sockets[at].enter(query, limit) {
+            if let Some(lease) = sockets[at].enter(query, exact, limit) {
                 return Some(lease);
             }
             tried += 1;
@@ -218,10 +236,12 @@ impl UdpPool {
             local,
             remote: self.remote,
             opened: now,
+            mismatched: self.mismatched.clone(),
             state: Mutex::new(State {
                 in_flight: InFlight::new(UPSTREAM_UDP_IN_FLIGHT),
                 uses: 0,
                 last_used: now,
+                mismatches: 0,
                 retired: false,
             }),
         });
@@ -255,18 +275,19 @@ impl Reading {
     }
 
     /// Puts `query` in flight, if fewer than `limit` queries are.
-    fn enter(self: &Arc<Self>, query: &mut [u8], limit: usize) -> Option<Lease> {
+    fn enter(self: &Arc<Self>, query: &mut [u8], exact: bool, limit: usize) -> Option<Lease> {
         let mut state = self.socket.state();
         if state.retired || state.in_flight.len() >= limit {
             return None;
         }
         let (waiter, reply) = oneshot::channel();
-        let id = state.in_flight.insert(query, waiter, rand::random)?;
+        let id = state.in_flight.insert(query, exact, waiter, rand::random)?;
         state.uses += 1;
         state.last_used = Instant::now();
         Some(Lease {
             reading: Arc::clone(self),
             id,
+            _mark: super::protocol::question(query).and_then(|question| Mark::set(id, question)),
             reply,
         })
     }
@@ -275,6 +296,18 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Lease {
+    /// Why no reply came in time.
+    fn timed_out(&self) -> ExchangeError {
+        let socket = &self.reading.socket;
+        if socket.state().in_flight.saw_other_question(self.id) {
+            let remote = socket.remote;
+            return ExchangeError::OtherQuestion { remote };
+        }
+        socket.error(Operation::Read, Cause::Timeout)
     }
 }
 
@@ -345,14 +378,36 @@ impl Socket {
 
     fn deliver(&self, message: &[u8]) {
         let mut state = self.state();
+        let remote = self.remote;
         // The waiter may have given up meanwhile.
         let _ = match state.in_flight.arrive(message) {
-            Arrival::Reply(waiter) => waiter.send(Ok(Bytes::copy_from_slice(message))),
-            Arrival::OtherQuestion(waiter) => waiter.send(Err(ExchangeError::OtherQuestion {
-                remote: self.remote,
-            })),
-            Arrival::Stray => Ok(()),
+            Arrival::Reply(waiter) => waiter.send(Ok(message.to_vec())),
+            Arrival::OtherCase(waiter) => waiter.send(Err(ExchangeError::OtherCase { remote })),
+            Arrival::Late => Ok(()),
+            Arrival::OtherQuestion | Arrival::Stray => {
+                self.mismatch(&mut state);
+                Ok(())
+            }
         };
+    }
+
+    /// Counts a datagram that answers nothing. Many of them while queries wait are guesses of ids:
+    /// the next one might be right, so that nothing is believed on this socket any more.
+    fn mismatch(&self, state: &mut State) {
+        if let Some(mismatched) = &self.mismatched {
+            mismatched.inc();
+        }
+        if state.in_flight.is_empty() {
+            return;
+        }
+        state.mismatches += 1;
+        if state.mismatches >= UPSTREAM_MISMATCHES {
+            state.retired = true;
+            let remote = self.remote;
+            for waiter in state.in_flight.drain() {
+                let _ = waiter.send(Err(ExchangeError::Guessed { remote }));
+            }
+        }
     }
 
     /// Ends all queries in flight: the kernel does not say which of them an ICMP error answers,

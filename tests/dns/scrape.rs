@@ -121,6 +121,7 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
         &["version", "revision", "goversion"],
     ),
     ("coredns_panics_total", "counter", &[]),
+    ("portolan_udp_dropped_packets_total", "counter", &["listen"]),
     (
         "coredns_dns_requests_total",
         "counter",
@@ -158,6 +159,16 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "coredns_cache_entries",
+        "gauge",
+        &["server", "type", "zones", "view"],
+    ),
+    (
+        "portolan_cache_bytes",
+        "gauge",
+        &["server", "type", "zones", "view"],
+    ),
+    (
+        "portolan_cache_budget_bytes",
         "gauge",
         &["server", "type", "zones", "view"],
     ),

@@ -6,6 +6,9 @@
 //! from its query's sending to its reply's arrival meets
 //! `[request of v sent, reply to the request of v + 1 received + bound]`.
 //! An answer that is a mixture of versions, or another service's, is never right.
+//!
+//! The API server may be late to tell of what it has replied to. Where another watch of the same objects
+//! has seen version `v + 1` later than the reply to its request was received, the bound is counted from then.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -34,6 +37,8 @@ pub fn version(service: u32, endpoints: u32, addresses: &[Ipv4Addr]) -> Option<u
 pub struct History {
     /// For each version: its request sent, the reply received.
     made: Vec<(Duration, Duration)>,
+    /// For each version: when another watch has told of it; zero if it has not.
+    told: Vec<Duration>,
 }
 
 /// What is wrong with an answer, or how it is right.
@@ -41,15 +46,35 @@ pub struct History {
 pub enum Verdict {
     /// It was current when the query was sent, or became so meanwhile.
     Right,
-    /// It was replaced before the query was sent, at most the bound before: for so long.
-    Old(Duration),
+    /// It was replaced before the query was sent, at most the bound before.
+    Old(Age),
     /// Replaced more than the bound before.
-    TooOld(Duration),
+    TooOld(Age),
     /// It was answered before it was asked of the API server.
     FromTheFuture,
 }
 
+/// How long before the query was sent an answer was replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Age {
+    /// Since the API server's reply.
+    pub replied: Duration,
+    /// Since the later one of the reply and what another watch has told.
+    pub told: Duration,
+}
+
 impl History {
+    /// Notes that another watch tells of a version; the first time counts.
+    pub fn tell(&mut self, version: u32, at: Duration) {
+        let version = version as usize;
+        if version >= self.told.len() {
+            self.told.resize(version + 1, Duration::ZERO);
+        }
+        if self.told[version].is_zero() {
+            self.told[version] = at;
+        }
+    }
+
     /// Adds the next version.
     pub fn push(&mut self, sent: Duration, replied: Duration) {
         self.made.push((sent, replied));
@@ -76,10 +101,17 @@ impl History {
             _ => {}
         }
         match self.made.get(version + 1) {
-            Some((_, replaced)) if *replaced < sent => match sent - *replaced {
-                age if age <= bound => Verdict::Old(age),
-                age => Verdict::TooOld(age),
-            },
+            Some((_, replied)) if *replied < sent => {
+                let told = self.told.get(version + 1).copied().unwrap_or_default();
+                let age = Age {
+                    replied: sent - *replied,
+                    told: sent.saturating_sub(told.max(*replied)),
+                };
+                match age.told <= bound {
+                    true => Verdict::Old(age),
+                    false => Verdict::TooOld(age),
+                }
+            }
             _ => Verdict::Right,
         }
     }
@@ -111,8 +143,12 @@ mod tests {
             |version, sent, received| history.judge(version, ms(sent), ms(received), ms(20));
         assert_eq!(judge(0, 50, 51), Verdict::Right);
         assert_eq!(judge(0, 110, 111), Verdict::Right);
-        assert_eq!(judge(0, 130, 131), Verdict::Old(ms(20)));
-        assert_eq!(judge(0, 131, 132), Verdict::TooOld(ms(21)));
+        let age = |replied, told| Age {
+            replied: ms(replied),
+            told: ms(told),
+        };
+        assert_eq!(judge(0, 130, 131), Verdict::Old(age(20, 20)));
+        assert_eq!(judge(0, 131, 132), Verdict::TooOld(age(21, 21)));
         assert_eq!(judge(1, 98, 99), Verdict::FromTheFuture);
         assert_eq!(judge(1, 98, 100), Verdict::Right);
         assert_eq!(judge(1, 9_000, 9_001), Verdict::Right);
@@ -122,5 +158,12 @@ mod tests {
             "asked for, not replied to"
         );
         assert_eq!(judge(3, 9_000, 9_001), Verdict::FromTheFuture);
+        let mut told = history;
+        told.tell(1, ms(120));
+        told.tell(1, ms(500));
+        let judge = |sent| told.judge(0, ms(sent), ms(sent + 1), ms(20));
+        assert_eq!(judge(115), Verdict::Old(age(5, 0)));
+        assert_eq!(judge(140), Verdict::Old(age(30, 20)));
+        assert_eq!(judge(141), Verdict::TooOld(age(31, 21)));
     }
 }

@@ -6,7 +6,7 @@ use crate::limits::SEARCH_DOMAINS;
 use std::path::Path;
 
 /// Where a process finds its own search list.
-pub(super) const OWN: &str = "/etc/resolv.conf";
+pub(crate) const OWN: &str = "/etc/resolv.conf";
 
 /// What the directive says.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Config {
 ///
 /// # Errors
 /// Says which is no name, or that there are too many.
-pub(super) fn domains(text: &str) -> Result<Vec<Zone>, String> {
+pub(crate) fn domains(text: &str) -> Result<Vec<Zone>, String> {
     let mut found = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();

@@ -11,6 +11,7 @@ use crate::metrics::Counter;
 use crate::plugin::{Answer, Context, Flow, Hooks, Outcome, OwnedContext, Plugin, Setup, Step};
 use crate::plugins::kubernetes;
 use config::{Config, Source};
+pub(crate) use config::{OWN as RESOLV_CONF, domains as search_domains};
 use search::{Candidate, Lists, Search};
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock};

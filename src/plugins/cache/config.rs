@@ -8,6 +8,13 @@ use std::time::Duration;
 /// Seconds that a reply without records, or a delegation, is kept (CA-9); the least TTL (CA-2).
 pub(super) const SHORT_TTL: u32 = 5;
 
+/// Entries that a store holds at least, however few were asked for (CA-3).
+pub(super) const CAPACITY_MIN: usize = 1024;
+/// Octets for each entry of a store where `memory` is not set.
+pub(super) const ENTRY_OCTETS: usize = 512;
+/// Octets of memory that can be set at least.
+const MEMORY_MIN: usize = 1 << 20;
+
 /// What is set for one of the two stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Class {
@@ -66,6 +73,8 @@ pub(super) struct Settings {
     pub(super) zones: Vec<Zone>,
     pub(super) success: Class,
     pub(super) denial: Class,
+    /// Octets that both stores may take, where it is set (`memory`).
+    pub(super) memory: Option<usize>,
     /// Seconds that a SERVFAIL is kept; 0 not at all.
     pub(super) servfail: u32,
     pub(super) prefetch: Prefetch,
@@ -86,6 +95,7 @@ impl Settings {
             zones: zones.to_vec(),
             success: class(3600),
             denial: class(1800),
+            memory: None,
             servfail: SHORT_TTL,
             prefetch: Prefetch {
                 amount: 0,
@@ -134,6 +144,7 @@ impl Settings {
                     policy = Some(line);
                 }
                 "servfail" => settings.servfail = servfail(line)?,
+                "memory" => settings.memory = Some(memory(line)?),
                 "disable" => disable(line, &mut settings)?,
                 "keepttl" => {
                     line.exactly::<0>()?;
@@ -146,6 +157,20 @@ impl Settings {
             Some(line) if !has_stale => Err(line.error("serve_stale_policy requires serve_stale")),
             _ => Ok(settings),
         }
+    }
+
+    /// Octets that the stores of positive and of negative replies may take: what is set, shared
+    /// like the capacities, or [`ENTRY_OCTETS`] for each entry.
+    pub(super) fn budgets(&self) -> [usize; 2] {
+        let capacity = |class: &Class| class.capacity.max(CAPACITY_MIN);
+        let [success, denial] = [capacity(&self.success), capacity(&self.denial)];
+        let Some(memory) = self.memory else {
+            return [success, denial].map(|entries| entries.saturating_mul(ENTRY_OCTETS));
+        };
+        let share = success as f64 / (success as f64 + denial as f64);
+        let least = MEMORY_MIN / 4;
+        let success = ((memory as f64 * share) as usize).clamp(least, memory - least);
+        [success, memory - success]
     }
 
     /// The `zones` label of metrics.
@@ -316,6 +341,31 @@ fn servfail(line: &Line) -> Result<u32, Error> {
         return Err(token.error(message));
     }
     Ok(seconds(ttl.as_secs() as i64))
+}
+
+/// Octets as Kubernetes writes them (`64Mi`, `64M`), an `iB` or `B` at the end allowed.
+fn memory(line: &Line) -> Result<usize, Error> {
+    let [token] = line.exactly()?;
+    let text = token.as_str();
+    let at = text.find(|c: char| !c.is_ascii_digit());
+    let (digits, unit) = text.split_at(at.unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "B" => Some(1),
+        "k" | "K" | "kB" | "KB" => Some(1000),
+        "Ki" | "KiB" => Some(1 << 10),
+        "M" | "MB" => Some(1_000_000),
+        "Mi" | "MiB" => Some(1 << 20),
+        "G" | "GB" => Some(1_000_000_000),
+        "Gi" | "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let octets: Option<usize> = digits.parse().ok();
+    let octets = octets.zip(factor).and_then(|(n, by)| n.checked_mul(by));
+    match octets {
+        Some(octets) if octets >= MEMORY_MIN => Ok(octets),
+        Some(_) => Err(token.error(format!("cache memory can not be less than 1Mi: {text}"))),
+        None => Err(token.error(format!("invalid size for memory: {text}"))),
+    }
 }
 
 fn disable(line: &Line, settings: &mut Settings) -> Result<(), Error> {

@@ -3,35 +3,45 @@
 use super::Key;
 use crate::dns::{Header, Normalised, Rcode, Reply, Section};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Milliseconds of the clock of a cache's stores ([`super::Inner::millis`]).
+pub(super) type Millis = u64;
+
+/// How long a failure is kept at least, in milliseconds (RFC 9520 §3.2).
+pub(super) const FAILURE_LEAST: Millis = 1000;
 
 /// A stored reply: its records in wire form, and what else a hit needs.
 ///
-/// Immutable but for the marks that hits and refreshes leave.
+/// Immutable but for the marks that hits and refreshes leave. Small, for there are many: times are
+/// relative to `stored`, and what has a length shares one allocation.
 #[derive(Debug)]
 pub(super) struct Entry {
-    name: Box<[u8]>,
-    question: (u16, u16, u8),
-    /// Records and behind them EDNS options (extended errors) in wire form.
+    /// The name, behind it the records, and behind them EDNS options (extended errors), all in
+    /// wire form.
     data: Box<[u8]>,
-    /// Where the sections end in `data`.
+    stored: Millis,
+    /// Seconds for which it is fresh.
+    lifetime: u32,
+    hits: AtomicU32,
+    /// When the last hit that counted was, in milliseconds since it was stored.
+    last_hit: AtomicU32,
+    /// Before when there is no refresh, in milliseconds since it was stored.
+    retry_after: AtomicU32,
+    question: (u16, u16, u8),
+    /// Where the sections end in the records.
     ends: [u16; 3],
     counts: [u16; 3],
     flags: u16,
     rcode: Rcode,
+    name_len: u8,
     /// Whether it has what was asked for (`serve_stale_policy prefer_positive`).
     pub(super) answering: bool,
-    stored: Instant,
-    /// Seconds for which it is fresh.
-    lifetime: u32,
     visited: AtomicBool,
-    hits: AtomicU32,
-    /// Milliseconds of the store's clock at the last hit that counted.
-    last_hit: AtomicU64,
     refreshing: AtomicBool,
-    /// Milliseconds of the store's clock before which there is no refresh.
-    retry_after: AtomicU64,
+    /// How often asking for it failed, one time after the other.
+    failures: AtomicU8,
 }
 
 /// The TTLs of the records that are written.
@@ -60,45 +70,84 @@ impl Entry {
         key: &Key<'_>,
         records: &Normalised,
         facts: &Facts<'_>,
-        now: Instant,
+        now: Millis,
     ) -> Option<Self> {
         let wire = records.records();
-        let mut data = Vec::with_capacity(wire.len() + facts.options.len());
-        data.extend_from_slice(wire);
-        data.extend_from_slice(facts.options);
-        if data.len() > crate::limits::CACHE_ENTRY {
+        if wire.len() + facts.options.len() > crate::limits::CACHE_ENTRY {
             return None;
         }
         Some(Self {
-            name: key.name.into(),
-            question: key.question,
-            data: data.into(),
             // Below CACHE_ENTRY, which 16 bits hold.
             ends: records.ends().map(|end| end as u16),
             counts: records.counts(),
-            flags: facts.flags,
-            rcode: facts.rcode,
-            answering: facts.answering,
+            ..Self::bare(key, wire, facts, now)
+        })
+    }
+
+    /// An entry that stands for the `failures`th failure in turn to get an answer: no records,
+    /// SERVFAIL, and EDNS options that say why. `None` if these are larger than entries may be.
+    pub(super) fn of_failure(
+        key: &Key<'_>,
+        options: &[u8],
+        (failures, lifetime): (u8, u32),
+        now: Millis,
+    ) -> Option<Self> {
+        let facts = Facts {
+            flags: 0,
+            rcode: Rcode::SERVFAIL,
+            answering: false,
+            options,
+            lifetime,
+        };
+        (options.len() <= crate::limits::CACHE_ENTRY).then(|| Self {
+            failures: AtomicU8::new(failures),
+            ..Self::bare(key, &[], &facts, now)
+        })
+    }
+
+    fn bare(key: &Key<'_>, wire: &[u8], facts: &Facts<'_>, now: Millis) -> Self {
+        Self {
+            data: [key.name, wire, facts.options].concat().into(),
             stored: now,
             lifetime: facts.lifetime,
-            visited: AtomicBool::new(false),
             hits: AtomicU32::new(0),
-            last_hit: AtomicU64::new(0),
+            last_hit: AtomicU32::new(0),
+            retry_after: AtomicU32::new(0),
+            question: key.question,
+            ends: [0; 3],
+            counts: [0; 3],
+            flags: facts.flags,
+            rcode: facts.rcode,
+            // A name has 255 octets at most (RFC 1035 §2.3.4).
+            name_len: key.name.len() as u8,
+            answering: facts.answering,
+            visited: AtomicBool::new(false),
             refreshing: AtomicBool::new(false),
-            retry_after: AtomicU64::new(0),
-        })
+            failures: AtomicU8::new(0),
+        }
+    }
+
+    /// Octets that are allocated for it, behind an [`Arc`].
+    pub(super) fn cost(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        COUNTS + size_of::<Self>() + self.data.len()
+    }
+
+    #[inline]
+    fn name(&self) -> &[u8] {
+        &self.data[..usize::from(self.name_len)]
     }
 
     /// Whether this is the entry of `key`.
     #[inline]
     pub(super) fn is_for(&self, key: &Key<'_>) -> bool {
-        self.question == key.question && *self.name == *key.name
+        self.question == key.question && *self.name() == *key.name
     }
 
     /// The key that this is the entry of.
     pub(super) fn key(&self) -> Key<'_> {
         Key {
-            name: &self.name,
+            name: self.name(),
             question: self.question,
         }
     }
@@ -108,21 +157,37 @@ impl Entry {
         self.rcode
     }
 
+    /// When it was stored.
+    pub(super) const fn stored(&self) -> Millis {
+        self.stored
+    }
+
+    /// Whether it is one of the failures that this server saw itself ([`Self::of_failure`]), and
+    /// the how manieth in turn.
+    pub(super) fn failures(&self) -> u8 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Milliseconds since it was stored; 49 days at most.
+    #[inline]
+    fn since(&self, now: Millis) -> u32 {
+        u32::try_from(now.saturating_sub(self.stored)).unwrap_or(u32::MAX)
+    }
+
     /// Whole seconds since it was stored.
     #[inline]
-    pub(super) fn age(&self, now: Instant) -> u32 {
-        let age = now.saturating_duration_since(self.stored).as_secs();
-        u32::try_from(age).unwrap_or(u32::MAX)
+    pub(super) fn age(&self, now: Millis) -> u32 {
+        u32::try_from(now.saturating_sub(self.stored) / 1000).unwrap_or(u32::MAX)
     }
 
     /// Whether it is no older than its TTL, or than `window` seconds behind it.
     #[inline]
-    pub(super) fn is_servable(&self, now: Instant, window: u32) -> bool {
+    pub(super) fn is_servable(&self, now: Millis, window: u32) -> bool {
         self.age(now) < self.lifetime.saturating_add(window)
     }
 
     /// Seconds for which it is fresh yet.
-    pub(super) fn remaining(&self, now: Instant) -> u32 {
+    pub(super) fn remaining(&self, now: Millis) -> u32 {
         self.lifetime.saturating_sub(self.age(now))
     }
 
@@ -138,9 +203,10 @@ impl Entry {
         let kept = if wants_ad { !0 } else { !Header::AD };
         reply.set_flag(Header::AA | Header::TC | Header::RA | Header::AD, false);
         reply.set_flag(self.flags & kept, true);
-        let mut from = 0;
+        let records = usize::from(self.name_len);
+        let mut from = records;
         for section in Section::ALL {
-            let to = usize::from(self.ends[section as usize]);
+            let to = records + usize::from(self.ends[section as usize]);
             reply.push_wire(section, &self.data[from..to], self.counts[section as usize]);
             from = to;
         }
@@ -169,17 +235,18 @@ impl Entry {
 
     /// Counts a hit, from 1 again after a pause longer than `gap`; gives whether there were
     /// `amount`. Beyond `amount` nothing is written but, now and then, the time.
-    pub(super) fn count_hit(&self, now_ms: u64, gap: Duration, amount: u32) -> bool {
-        let gap = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-        let since = now_ms.saturating_sub(self.last_hit.load(Relaxed));
+    pub(super) fn count_hit(&self, now: Millis, gap: Duration, amount: u32) -> bool {
+        let gap = u32::try_from(gap.as_millis()).unwrap_or(u32::MAX);
+        let now = self.since(now);
+        let since = now.saturating_sub(self.last_hit.load(Relaxed));
         let hits = self.hits.load(Relaxed);
         if hits > 0 && since > gap {
             self.hits.store(1, Relaxed);
-            self.last_hit.store(now_ms, Relaxed);
+            self.last_hit.store(now, Relaxed);
             return amount <= 1;
         }
         if hits == 0 || since >= gap.min(16_000) / 16 {
-            self.last_hit.store(now_ms, Relaxed);
+            self.last_hit.store(now, Relaxed);
         }
         if hits < amount {
             return self.hits.fetch_add(1, Relaxed) + 1 >= amount;
@@ -190,36 +257,49 @@ impl Entry {
     /// Takes over the hits of the entry that this one replaces.
     pub(super) fn inherit_hits(&self, old: &Self) {
         self.hits.store(old.hits.load(Relaxed), Relaxed);
-        self.last_hit.store(old.last_hit.load(Relaxed), Relaxed);
+        let last = old.stored + u64::from(old.last_hit.load(Relaxed));
+        self.last_hit.store(self.since(last), Relaxed);
     }
 
-    /// Whether a refresh may start at `now_ms`.
-    pub(super) fn may_refresh(&self, now_ms: u64) -> bool {
-        now_ms >= self.retry_after.load(Relaxed) && !self.refreshing.load(Relaxed)
+    /// Whether asking for it failed so short a time ago that it is not asked for again.
+    pub(super) fn rests(&self, now: Millis) -> bool {
+        self.since(now) < self.retry_after.load(Relaxed)
     }
 
     /// Begins a refresh, unless one is under way or failed a short time ago.
-    pub(super) fn begin_refresh(self: &Arc<Self>, now_ms: u64) -> Option<Refreshing> {
-        (self.may_refresh(now_ms) && !self.refreshing.swap(true, Relaxed))
-            .then(|| Refreshing(Arc::clone(self)))
+    pub(super) fn begin_refresh(self: &Arc<Self>, now: Millis) -> Option<Refreshing> {
+        let may = !self.rests(now) && !self.refreshing.load(Relaxed);
+        (may && !self.refreshing.swap(true, Relaxed)).then(|| Refreshing(Arc::clone(self)))
     }
+
+    /// Says that asking again failed at `now`. There is no refresh for a second, for twice as long
+    /// after each further failure, `most` at most; and for `recheck` in any case.
+    pub(super) fn refresh_failed(&self, now: Millis, recheck: Duration, most: Duration) {
+        // Of questions that failed together, one counts.
+        if self.rests(now) {
+            return;
+        }
+        let failures = self.failures().saturating_add(1);
+        self.failures.store(failures, Relaxed);
+        let recheck = u64::try_from(recheck.as_millis()).unwrap_or(u64::MAX);
+        let pause = pause_after(failures, most).max(recheck);
+        let until = u64::from(self.since(now)).saturating_add(pause);
+        self.retry_after
+            .store(u32::try_from(until).unwrap_or(u32::MAX), Relaxed);
+    }
+}
+
+/// How long after so many failures in turn there is no further attempt: a second, and twice as
+/// long each time, `most` at most (RFC 9520 §3.2).
+pub(super) fn pause_after(failures: u8, most: Duration) -> Millis {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    let doublings = u32::from(failures).saturating_sub(1).min(16);
+    (FAILURE_LEAST << doublings).min(most)
 }
 
 /// The one refresh of an entry that is under way. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Refreshing(Arc<Entry>);
-
-impl Refreshing {
-    /// The entry.
-    pub(super) fn entry(&self) -> &Entry {
-        &self.0
-    }
-
-    /// Says that the refresh failed: there is no other before `at_ms`.
-    pub(super) fn failed(&self, at_ms: u64) {
-        self.0.retry_after.store(at_ms, Relaxed);
-    }
-}
 
 impl Drop for Refreshing {
     fn drop(&mut self) {

@@ -2,11 +2,17 @@
 
 use super::classify::{Kind, classify};
 use super::config::{Class, SHORT_TTL};
-use super::entry::{Entry, Facts};
-use super::{Inner, Key, is_question, wants_ad};
-use crate::dns::{Header, Normalised, Query, Rcode, Reply, edns};
-use crate::plugin::Context;
+use super::entry::{Entry, Facts, pause_after};
+use super::{Inner, Key, is_failure, is_question, wants_ad};
+use crate::dns::{
+    ExtendedError, Header, Normalised, Query, Rcode, RecordType, Reply, Section, edns,
+};
+use crate::plugin::{Context, Outcome};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Seconds after which a further failure is the first one again.
+const IN_TURN: u32 = 300;
 
 /// How a reply comes to be taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +60,9 @@ impl Inner {
             !matches!(kind, Kind::Other | Kind::Failure)
         };
         keep_errors_only(reply);
+        if reply.is_adopted() && !matches!(kind, Kind::Other | Kind::Failure) {
+            self.state.recovery.answered(self.millis(latest(cx)));
+        }
         if reply.is_cluster_data() {
             cx.note(|| "not stored: made from the cluster's index".into());
             self.cap(reply);
@@ -80,6 +89,44 @@ impl Inner {
         refreshed
     }
 
+    /// Keeps in mind that no upstream gave an answer: for a second, and for twice as long after each
+    /// further failure, as long as a SERVFAIL is kept at most (RFC 9520 §3.2).
+    pub(super) fn take_in_failure(&self, cx: &Context<'_>, reply: &Reply, outcome: &Outcome) {
+        let most = self.settings.servfail;
+        if !is_question(&cx.query) || !is_resolution_failure(reply, outcome) || most == 0 {
+            cx.note(|| "not stored: no plugin wrote a reply".into());
+            return;
+        }
+        if !self.settings.denial.stores(cx.query.name()) {
+            cx.note(|| "not stored: `disable` names its zone".into());
+            return;
+        }
+        let key = Key::new(&cx.query);
+        let hash = key.hash(&self.state.hasher);
+        let now = self.millis(latest(cx));
+        let mut before = 0;
+        if let Some(last) = self.state.denial.find(hash, &key)
+            && is_failure(last.rcode())
+        {
+            if last.is_servable(now, 0) {
+                // Of questions that failed together, one counts.
+                return;
+            }
+            let in_turn =
+                last.is_servable(now, IN_TURN) && !self.state.recovery.is_over(&last, now);
+            before = if in_turn { last.failures() } else { 0 };
+        }
+        let failures = before.saturating_add(1);
+        let pause = pause_after(failures, Duration::from_secs(most.into()));
+        // Below five minutes.
+        let lifetime = (pause / 1000) as u32;
+        let options = stored_options(reply);
+        if let Some(entry) = Entry::of_failure(&key, &options, (failures, lifetime), now) {
+            cx.note(|| format!("failure no. {failures} in turn, stored for {lifetime} s"));
+            self.insert(cx, key, Arc::new(entry), true);
+        }
+    }
+
     fn store(&self, cx: &Context<'_>, reply: &mut Reply, kind: Kind, old: Option<&Entry>) {
         let denial = matches!(kind, Kind::Denial | Kind::Failure);
         let class: &Class = if denial {
@@ -98,7 +145,14 @@ impl Inner {
             reply.map_ttls(bound);
             return;
         };
-        records.map_ttls(bound);
+        match soa_minimum(reply).filter(|_| kind == Kind::Denial) {
+            // RFC 2308 §5.
+            Some(minimum) => records.map_record_ttls(|record| match record.rtype {
+                RecordType::SOA => bound(record.ttl.min(minimum)),
+                _ => bound(record.ttl),
+            }),
+            None => records.map_ttls(bound),
+        }
         let lifetime = match kind {
             Kind::Failure => self.settings.servfail,
             Kind::Delegation => class.clamp(SHORT_TTL),
@@ -129,7 +183,7 @@ impl Inner {
             lifetime,
         };
         let key = Key::new(&cx.query);
-        let Some(entry) = Entry::new(&key, &records, &facts, cx.received) else {
+        let Some(entry) = Entry::new(&key, &records, &facts, self.millis(cx.received)) else {
             cx.note(|| "not stored: too long".into());
             self.metrics.oversize.add(cx.shard, 1);
             return;
@@ -142,13 +196,12 @@ impl Inner {
     }
 
     fn insert(&self, cx: &Context<'_>, key: Key<'_>, entry: Arc<Entry>, denial: bool) {
-        let (now, window) = (cx.received, self.settings.stale.window);
+        let (now, window) = (self.millis(cx.received), self.settings.stale.window);
         let prefer_positive = self.settings.stale.prefer_positive;
         let hash = key.hash(&self.state.hasher);
         if denial {
-            if self.state.denial.insert(hash, entry, now, window) {
-                self.metrics.evictions_denial.add(cx.shard, 1);
-            }
+            let evicted = self.state.denial.insert(hash, entry, now, window);
+            self.metrics.evictions_denial.add(cx.shard, evicted);
             return;
         }
         let answering = entry.answering;
@@ -158,14 +211,49 @@ impl Inner {
                 return;
             }
         }
-        if self.state.success.insert(hash, entry, now, window) {
-            self.metrics.evictions_success.add(cx.shard, 1);
-        }
+        let evicted = self.state.success.insert(hash, entry, now, window);
+        self.metrics.evictions_success.add(cx.shard, evicted);
         // It is the newest that is known of the name (CA-15).
         if answering || !prefer_positive {
             self.state.denial.remove(hash, &key);
         }
     }
+}
+
+/// When a reply came, not before its question did.
+fn latest(cx: &Context<'_>) -> Instant {
+    Instant::now().max(cx.received)
+}
+
+/// Whether upstreams were asked, and gave no answer. What the server itself refuses, or does not
+/// know yet, is asked again.
+fn is_resolution_failure(reply: &Reply, outcome: &Outcome) -> bool {
+    let Outcome::Unwritten { rcode, .. } = outcome else {
+        return false;
+    };
+    let by_upstreams = |error: &ExtendedError| {
+        matches!(
+            error.code,
+            ExtendedError::NO_REACHABLE_AUTHORITY
+                | ExtendedError::NETWORK_ERROR
+                | ExtendedError::INVALID_DATA
+        )
+    };
+    *rcode == Rcode::SERVFAIL
+        && !reply.is_cluster_data()
+        && reply.extended_errors().iter().any(by_upstreams)
+}
+
+/// The MINIMUM field, the last one, of the SOA records that come with a denial; the least.
+fn soa_minimum(reply: &Reply) -> Option<u32> {
+    let soa = |record: &crate::dns::Record| {
+        record.section == Section::Authority && record.rtype == RecordType::SOA
+    };
+    let minimum = |record: crate::dns::Record| {
+        let (_, last) = reply.message()[record.rdata].split_last_chunk::<4>()?;
+        Some(u32::from_be_bytes(*last))
+    };
+    reply.records().filter(soa).filter_map(minimum).min()
 }
 
 /// Whether the reply carries the query's question.

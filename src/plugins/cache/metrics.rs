@@ -1,6 +1,7 @@
 //! The counters (CA-22).
 
 use super::State;
+use super::store::Store;
 use crate::metrics::{Counter, Labels, Registry};
 use std::sync::{Arc, Weak};
 
@@ -36,17 +37,32 @@ impl Metrics {
                 ("view", String::new()),
             ]
         };
-        let entries = |kind: &str, read: fn(&State) -> usize| {
-            let state: Weak<State> = Arc::downgrade(state);
-            registry.read_gauge(
-                "coredns_cache_entries",
-                "The number of elements in the cache.",
-                typed(kind),
-                move || state.upgrade().map(|state| read(&state) as f64),
-            );
+        let gauge = |name, help, read: fn(&Store) -> usize| {
+            let of: [(_, fn(&State) -> &Store); 2] = [
+                ("success", |state| &state.success),
+                ("denial", |state| &state.denial),
+            ];
+            for (kind, store) in of {
+                let state: Weak<State> = Arc::downgrade(state);
+                let read = move || Some(read(store(&*state.upgrade()?)) as f64);
+                registry.read_gauge(name, help, typed(kind), read);
+            }
         };
-        entries("success", |state| state.success.len());
-        entries("denial", |state| state.denial.len());
+        gauge(
+            "coredns_cache_entries",
+            "The number of elements in the cache.",
+            Store::len,
+        );
+        gauge(
+            "portolan_cache_bytes",
+            "Octets of memory that the entries take.",
+            Store::bytes,
+        );
+        gauge(
+            "portolan_cache_budget_bytes",
+            "Octets of memory that the entries may take.",
+            Store::budget,
+        );
         let hits = "coredns_cache_hits_total";
         let hits_help = "The count of cache hits.";
         let evictions = "coredns_cache_evictions_total";

@@ -11,14 +11,15 @@ mod store;
 mod tests;
 
 use crate::corefile::Error;
-use crate::dns::{ExtendedError, Header, Opcode, Query, Rcode, RecordType, Reply, Zone};
+use crate::dns::{ExtendedError, Header, Name, Opcode, Query, Rcode, RecordType, Reply, Zone};
 use crate::plugin::{Context, Outcome, Plugin, Setup, Step};
 use config::Settings;
-use entry::{Entry, Ttl};
+use entry::{Entry, FAILURE_LEAST, Millis, Ttl};
 use intake::Intake;
 use metrics::Metrics;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 use store::{Found, Store};
 
@@ -29,11 +30,21 @@ use store::{Found, Store};
 pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let settings = Settings::read(setup.only_one()?, &setup.block.zones)?;
     let block: Vec<&str> = setup.block.zones.iter().map(Zone::text).collect();
-    let identity = format!("{} {} {settings:?}", setup.block.server, block.join(","));
+    // What else is set decides what is stored and how it is served, but not where.
+    let identity = format!(
+        "{} {} {} {} {} {:?}",
+        setup.block.server,
+        block.join(","),
+        settings.zones_label(),
+        settings.success.capacity,
+        settings.denial.capacity,
+        settings.memory,
+    );
     let state = setup
         .process
         .shared
         .get_or(&identity, || State::new(&settings));
+    state.retain_allowed(&settings);
     let metrics = Metrics::new(
         &setup.process.metrics,
         &setup.block.server,
@@ -50,7 +61,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// What survives a reload that leaves the settings as they are.
+/// What survives a reload that leaves server block, zones, capacities and memory as they are.
 #[derive(Debug)]
 struct State {
     success: Store,
@@ -59,16 +70,67 @@ struct State {
     /// Where the milliseconds of entries start.
     epoch: Instant,
     refreshes: Arc<tokio::sync::Semaphore>,
+    recovery: Recovery,
+}
+
+/// When upstreams answered again after a time in which none did: failures from before are over.
+#[derive(Debug, Default)]
+struct Recovery {
+    last_reply: AtomicU64,
+    recovered: AtomicU64,
+}
+
+impl Recovery {
+    /// Notes that an upstream answered.
+    fn answered(&self, now: Millis) {
+        let silence = now.saturating_sub(self.last_reply.load(Relaxed));
+        if silence >= FAILURE_LEAST {
+            self.recovered.store(now, Relaxed);
+        }
+        // Seldom, for other threads note the same.
+        if silence >= FAILURE_LEAST / 10 {
+            self.last_reply.store(now, Relaxed);
+        }
+    }
+
+    /// Whether this failure is of a time of silence that is over. It counts for a second in any
+    /// case (RFC 9520 §3.2).
+    fn is_over(&self, failure: &Entry, now: Millis) -> bool {
+        failure.failures() > 0
+            && failure.age(now) >= 1
+            && self.recovered.load(Relaxed) > failure.stored()
+    }
 }
 
 impl State {
     fn new(settings: &Settings) -> Self {
+        let [success, denial] = settings.budgets();
         Self {
-            success: Store::new(settings.success.capacity),
-            denial: Store::new(settings.denial.capacity),
+            success: Store::new(settings.success.capacity, success),
+            denial: Store::new(settings.denial.capacity, denial),
             hasher: foldhash::quality::RandomState::default(),
             epoch: Instant::now(),
             refreshes: Arc::new(tokio::sync::Semaphore::new(crate::limits::CACHE_REFRESHES)),
+            recovery: Recovery::default(),
+        }
+    }
+
+    /// Removes what was stored for longer than is set now, or in a zone that is disabled now.
+    fn retain_allowed(&self, settings: &Settings) {
+        for (store, class) in [
+            (&self.success, &settings.success),
+            (&self.denial, &settings.denial),
+        ] {
+            store.retain(|entry| {
+                let failure = is_failure(entry.rcode());
+                let most = if failure {
+                    settings.servfail
+                } else {
+                    class.max_ttl
+                };
+                let name = Name::read(entry.key().name, 0);
+                entry.lifetime() <= most && name.is_ok_and(|(name, _)| class.stores(&name))
+            });
         }
     }
 }
@@ -122,20 +184,21 @@ impl Plugin for Cache {
             return Step::Next;
         }
         inner.metrics.requests.add(cx.shard, 1);
-        let Some(found) = inner.look_up(cx) else {
+        let now = inner.millis(cx.received);
+        let Some(found) = inner.look_up(cx, now) else {
             inner.metrics.misses.add(cx.shard, 1);
             cx.note(|| "miss: it has no answer to this question".into());
             return Step::Next;
         };
         found.visit();
-        let age = found.age(cx.received);
+        let age = found.age(now);
         if age < found.lifetime() {
             cx.note(|| {
-                let (rcode, left) = (found.rcode(), found.remaining(cx.received));
+                let (rcode, left) = (found.rcode(), found.remaining(now));
                 format!("hit: {rcode} stored {age} s ago, good for {left} s more")
             });
             let prefetches = inner.settings.prefetch.amount > 0 && cx.trace.is_none();
-            if prefetches && inner.is_due(&found, cx.received) {
+            if prefetches && inner.is_due(&found, now) {
                 refresh::spawn(inner, cx, &found, false);
             }
             let ttl = Ttl::Aged(if inner.settings.keep_ttl { 0 } else { age });
@@ -165,7 +228,7 @@ impl Plugin for Cache {
             return;
         }
         if *outcome != Outcome::Written {
-            cx.note(|| "not stored: no plugin wrote a reply".into());
+            inner.take_in_failure(cx, reply, outcome);
             return;
         }
         if reply.is_cluster_data() {
@@ -185,18 +248,18 @@ impl Inner {
     }
 
     /// Milliseconds of the store's clock.
-    fn millis(&self, at: Instant) -> u64 {
+    fn millis(&self, at: Instant) -> Millis {
         let since = at.saturating_duration_since(self.state.epoch);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        since.as_secs() * 1000 + u64::from(since.subsec_millis())
     }
 
     /// The entry that answers the query (CA-15, CA-20).
     #[inline]
-    fn look_up(&self, cx: &Context<'_>) -> Option<Found> {
+    fn look_up(&self, cx: &Context<'_>, now: Millis) -> Option<Found> {
         if !is_question(&cx.query) {
             return None;
         }
-        let (now, stale) = (cx.received, &self.settings.stale);
+        let stale = &self.settings.stale;
         let key = Key::new(&cx.query);
         let hash = key.hash(&self.state.hasher);
         let success = || {
@@ -217,12 +280,17 @@ impl Inner {
             return success().and_then(hit);
         };
         // A failure says nothing of what was known before it, and is never served stale.
-        let failure = matches!(denial.rcode(), Rcode::SERVFAIL | Rcode::NOTIMP);
+        let failure = is_failure(denial.rcode());
         let window = if failure { 0 } else { stale.window };
-        if !denial.is_servable(now, window) {
+        if !denial.is_servable(now, window)
+            || (failure && self.state.recovery.is_over(&denial, now))
+        {
             return success().and_then(hit);
         }
-        if failure && let Some(found) = success() {
+        // A stale denial is no better than a positive reply, even a stale one.
+        if (failure || denial.age(now) >= denial.lifetime())
+            && let Some(found) = success()
+        {
             return hit(found);
         }
         self.metrics.hits_denial.add(cx.shard, 1);
@@ -230,11 +298,14 @@ impl Inner {
     }
 
     /// Whether the entry is popular, and near its end (CA-18). Counts the hit.
-    fn is_due(&self, entry: &Entry, now: Instant) -> bool {
+    fn is_due(&self, entry: &Entry, now: Millis) -> bool {
         let prefetch = &self.settings.prefetch;
-        let popular = entry.count_hit(self.millis(now), prefetch.gap, prefetch.amount);
+        let popular = entry.count_hit(now, prefetch.gap, prefetch.amount);
         let share = u64::from(entry.lifetime()) * u64::from(prefetch.percentage);
-        popular && u64::from(entry.remaining(now)) <= share.div_ceil(100)
+        // A failure is kept so that nobody asks (RFC 9520 §3.2).
+        popular
+            && !is_failure(entry.rcode())
+            && u64::from(entry.remaining(now)) <= share.div_ceil(100)
     }
 
     #[inline]
@@ -258,6 +329,12 @@ impl Inner {
         };
         reply.add_extended_error(ExtendedError::new(code, ""));
     }
+}
+
+/// Whether replies with this code are kept as failures (CA-6).
+#[inline]
+fn is_failure(rcode: Rcode) -> bool {
+    matches!(rcode, Rcode::SERVFAIL | Rcode::NOTIMP)
 }
 
 /// Whether the message is a question that can have a stored answer (CA-7).

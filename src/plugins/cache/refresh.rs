@@ -23,72 +23,60 @@ pub(super) fn spawn(inner: &Arc<Inner>, cx: &Context<'_>, entry: &Arc<Entry>, st
     cx.note(|| "asks again in the background".into());
     owned.trace = None;
     let asked = Arc::clone(cx.chain).ask(cx.position + 1, owned.clone());
-    let intake = if stale { Intake::Stale } else { Intake::Ahead };
-    if background(
-        inner,
-        asked,
+    let again = Again {
+        inner: Arc::clone(inner),
+        entry: Arc::clone(entry),
         owned,
-        Instant::now(),
-        Some(refreshing),
-        intake,
-    ) {
+        started: Instant::now(),
+        intake: if stale { Intake::Stale } else { Intake::Ahead },
+        _refreshing: Some(refreshing),
+    };
+    if again.background(asked) {
         inner.metrics.prefetches.add(cx.shard, 1);
     }
 }
 
-/// Finishes a question in the background. False if too many are under way; it is dropped then.
-fn background(
-    inner: &Arc<Inner>,
-    asked: Asked,
+/// A question that is asked again.
+struct Again {
+    inner: Arc<Inner>,
+    /// What is stored.
+    entry: Arc<Entry>,
     owned: OwnedContext,
     started: Instant,
-    refreshing: Option<Refreshing>,
     intake: Intake,
-) -> bool {
-    let Ok(permit) = Arc::clone(&inner.state.refreshes).try_acquire_owned() else {
-        inner.metrics.refresh_rejected.inc();
-        return false;
-    };
-    let task_inner = Arc::clone(inner);
-    inner.runtime.spawn(async move {
-        let (outcome, mut reply) = asked.await;
-        let done = Done {
-            inner: &task_inner,
-            owned: &owned,
-            started,
+    _refreshing: Option<Refreshing>,
+}
+
+impl Again {
+    /// Finishes the question in the background. False if too many are under way; it is dropped then.
+    fn background(self, asked: Asked) -> bool {
+        let Ok(permit) = Arc::clone(&self.inner.state.refreshes).try_acquire_owned() else {
+            self.inner.metrics.refresh_rejected.inc();
+            return false;
         };
-        done.take_in(&outcome, &mut reply, refreshing.as_ref(), intake);
-        drop((refreshing, permit));
-    });
-    true
-}
+        let runtime = self.inner.runtime.clone();
+        runtime.spawn(async move {
+            let (outcome, mut reply) = asked.await;
+            self.take_in(&outcome, &mut reply);
+            drop(permit);
+        });
+        true
+    }
 
-/// A question that was answered.
-struct Done<'d> {
-    inner: &'d Inner,
-    owned: &'d OwnedContext,
-    started: Instant,
-}
-
-impl Done<'_> {
-    /// Stores the reply; gives whether it may take the place of a stale entry.
-    fn take_in(
-        &self,
-        outcome: &Outcome,
-        reply: &mut Reply,
-        refreshing: Option<&Refreshing>,
-        intake: Intake,
-    ) -> bool {
-        let inner = self.inner;
-        let old = refreshing.map(Refreshing::entry);
-        let refreshed =
-            *outcome == Outcome::Written && inner.take_in(&self.owned.view(), reply, intake, old);
-        if let (false, Intake::Stale, Some(refreshing)) = (refreshed, intake, refreshing) {
-            let end = self.owned.received + self.started.elapsed();
-            let recheck = inner.settings.stale.recheck;
-            if !recheck.is_zero() {
-                refreshing.failed(inner.millis(end + recheck));
-            }
+    /// Stores the reply; gives whether it may take the place of the entry. If it may not, the entry
+    /// is not asked for again for a time.
+    fn take_in(&self, outcome: &Outcome, reply: &mut Reply) -> bool {
+        let (inner, cx) = (&self.inner, self.owned.view());
+        let refreshed = *outcome == Outcome::Written
+            && inner.take_in(&cx, reply, self.intake, Some(&self.entry));
+        if !refreshed {
+            let recheck = match self.intake {
+                Intake::Stale => inner.settings.stale.recheck,
+                Intake::Missed | Intake::Ahead => Duration::ZERO,
+            };
+            let most = Duration::from_secs(inner.settings.servfail.into());
+            let end = inner.millis(self.owned.received + self.started.elapsed());
+            self.entry.refresh_failed(end, recheck, most);
         }
         refreshed
     }
@@ -96,41 +84,49 @@ impl Done<'_> {
 
 /// Asks the plugins behind the cache; answers with their reply if it is NOERROR or NXDOMAIN (RFC
 /// 8767 §4), and with the stale entry if it is not, or does not come within `timeout` (zero: any
-/// time). `None` if a refresh is under way, or failed a short time ago (`RECHECK`).
+/// time). `None` if that failed a short time ago, or (with RECHECK) if a refresh is under way.
 pub(super) fn verify(
     inner: &Arc<Inner>,
     cx: &Context<'_>,
     entry: &Arc<Entry>,
     timeout: Duration,
 ) -> Option<Answer> {
-    let mut refreshing = None;
-    if !inner.settings.stale.recheck.is_zero() {
-        refreshing = Some(entry.begin_refresh(inner.millis(cx.received))?);
-    }
+    let now = inner.millis(cx.received);
+    let refreshing = if inner.settings.stale.recheck.is_zero() {
+        if entry.rests(now) {
+            return None;
+        }
+        None
+    } else {
+        Some(entry.begin_refresh(now)?)
+    };
     let owned = cx.to_owned();
     let mut asked = Arc::clone(cx.chain).ask(cx.position + 1, owned.clone());
-    let (inner, entry, started) = (Arc::clone(inner), Arc::clone(entry), Instant::now());
+    let again = Again {
+        inner: Arc::clone(inner),
+        entry: Arc::clone(entry),
+        owned,
+        started: Instant::now(),
+        intake: Intake::Stale,
+        _refreshing: refreshing,
+    };
     Some(Box::pin(async move {
         let answered = if timeout.is_zero() {
             Some((&mut asked).await)
         } else {
             tokio::time::timeout(timeout, &mut asked).await.ok()
         };
+        let stale =
+            |again: &Again| stale_reply(&again.inner, &again.owned.query.view(), &again.entry);
         let Some((outcome, mut reply)) = answered else {
-            let stale = stale_reply(&inner, &owned.query.view(), &entry);
-            background(&inner, asked, owned, started, refreshing, Intake::Stale);
+            let stale = stale(&again);
+            again.background(asked);
             return (Outcome::Written, stale);
         };
-        let done = Done {
-            inner: &inner,
-            owned: &owned,
-            started,
-        };
-        if done.take_in(&outcome, &mut reply, refreshing.as_ref(), Intake::Stale) {
+        if again.take_in(&outcome, &mut reply) {
             return (Outcome::Written, reply);
         }
-        let stale = stale_reply(&inner, &owned.query.view(), &entry);
-        (Outcome::Written, stale)
+        (Outcome::Written, stale(&again))
     }))
 }
 

@@ -1,12 +1,11 @@
 //! A store of entries that readers search without a lock.
 
 use super::Key;
-use super::entry::Entry;
+use super::entry::{Entry, Millis};
 use arc_swap::{ArcSwap, Guard};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// Shards at least; more where a shard would hold more than [`SHARD_ENTRIES`].
 const SHARDS: usize = 256;
@@ -20,11 +19,18 @@ const SHARD_ENTRIES_MIN: usize = 4;
 /// A reader loads one pointer and searches a short slice; it writes nothing that another thread
 /// writes. A writer copies the slice of one shard under the shard's own lock. Entries that are
 /// too old stay until they are replaced or evicted.
+///
+/// Invariant: what is allocated for the store and its entries is `bytes` octets, and no more than
+/// `budget`. Writers add to `bytes` what they are about to store, and take from it afterwards.
 #[derive(Debug)]
 pub(super) struct Store {
     shards: Box<[Shard]>,
     shard_capacity: usize,
+    budget: usize,
     len: AtomicUsize,
+    bytes: AtomicUsize,
+    /// The shard that is next to give up an entry when there are too many octets.
+    turn: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -77,10 +83,18 @@ const fn filter_bit(hash: u64) -> u64 {
     1 << (hash >> 58)
 }
 
+/// Octets that an entry takes, its place in the shard included.
+fn cost(entry: &Entry) -> usize {
+    entry.cost() + size_of::<u64>() + size_of::<Arc<Entry>>()
+}
+
 impl Store {
-    /// A store of about `capacity` entries: a whole number in each shard (CA-3).
-    pub(super) fn new(capacity: usize) -> Self {
+    /// A store of about `capacity` entries, a whole number in each shard (CA-3), which take
+    /// `budget` octets at most.
+    pub(super) fn new(capacity: usize, budget: usize) -> Self {
         let shards = capacity.div_ceil(SHARD_ENTRIES).clamp(SHARDS, 1 << 20);
+        // The shards themselves are a small part of the budget.
+        let shards = shards.min((budget / 4096).max(SHARDS));
         let shards = shards.next_power_of_two();
         let shard_capacity = (capacity / shards).clamp(SHARD_ENTRIES_MIN, SHARD_ENTRIES);
         let shard = |_| Shard {
@@ -88,16 +102,30 @@ impl Store {
             slots: ArcSwap::default(),
             hand: Mutex::new(0),
         };
+        let of_a_shard = size_of::<Shard>() + 2 * size_of::<usize>() + size_of::<Slots>();
         Self {
             shards: (0..shards).map(shard).collect(),
             shard_capacity,
+            budget,
             len: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(shards * of_a_shard),
+            turn: AtomicUsize::new(0),
         }
     }
 
     /// Entries that are stored, those that are too old included.
     pub(super) fn len(&self) -> usize {
         self.len.load(Relaxed)
+    }
+
+    /// Octets that are allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Octets that may be allocated.
+    pub(super) const fn budget(&self) -> usize {
+        self.budget
     }
 
     /// Entries that can be stored.
@@ -124,24 +152,37 @@ impl Store {
         Some(Found { slots, index })
     }
 
-    /// Stores an entry in the place of the one of its key, if there is one. Gives whether another
-    /// one had to go: one that is not servable at `now` (with `window` seconds beyond its TTL), or
-    /// the first from the hand on that was not used since the hand passed it (SIEVE).
-    pub(super) fn insert(&self, hash: u64, entry: Arc<Entry>, now: Instant, window: u32) -> bool {
+    /// Stores an entry in the place of the one of its key, if there is one. Gives how many others
+    /// had to go: of its own shard where that is full, of all shards in turn where the octets are
+    /// too many.
+    pub(super) fn insert(&self, hash: u64, entry: Arc<Entry>, now: Millis, window: u32) -> u64 {
+        let octets = cost(&entry);
+        let mut evicted = 0;
+        let mut bytes = self.bytes.fetch_add(octets, Relaxed) + octets;
+        while bytes > self.budget {
+            if !self.evict(now, window) {
+                // Others fill the whole budget at this moment.
+                self.bytes.fetch_sub(octets, Relaxed);
+                return evicted;
+            }
+            evicted += 1;
+            bytes = self.bytes();
+        }
         let shard = self.shard(hash);
         let mut hand = shard.hand.lock().unwrap_or_else(PoisonError::into_inner);
         let old = shard.slots.load_full();
         let mut hashes = old.hashes.to_vec();
         let mut entries = old.entries.to_vec();
-        let mut evicted = false;
         if let Some(at) = old.find(hash, &entry.key()) {
+            self.bytes.fetch_sub(cost(&entries[at]), Relaxed);
             entries[at] = entry;
         } else {
             if entries.len() >= self.shard_capacity {
                 let at = victim(&entries, &mut hand, now, window);
                 hashes.remove(at);
-                entries.remove(at);
-                evicted = true;
+                let gone = entries.remove(at);
+                self.bytes.fetch_sub(cost(&gone), Relaxed);
+                evicted += 1;
             } else {
                 self.len.fetch_add(1, Relaxed);
             }
@@ -152,6 +193,29 @@ impl Store {
         evicted
     }
 
+    /// Evicts an entry of the next shard that has one which was not used lately. False if there is
+    /// none in any.
+    fn evict(&self, now: Millis, window: u32) -> bool {
+        // The first round takes every mark away.
+        for _ in 0..2 * self.shards.len() {
+            let turn = self.turn.fetch_add(1, Relaxed);
+            let shard = &self.shards[turn & (self.shards.len() - 1)];
+            if shard.filter.load(Relaxed) == 0 {
+                continue;
+            }
+            let mut hand = shard.hand.lock().unwrap_or_else(PoisonError::into_inner);
+            let entries = &shard.slots.load_full().entries;
+            if entries.is_empty() {
+                continue;
+            }
+            if let Some(at) = unused(entries, &mut hand, now, window) {
+                self.take_out(shard, |index, _| index != at);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Removes the entry of `key`.
     pub(super) fn remove(&self, hash: u64, key: &Key<'_>) {
         // Nearly always there is none: look before the lock is taken.
@@ -160,18 +224,37 @@ impl Store {
         }
         let shard = self.shard(hash);
         let mut hand = shard.hand.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = shard.slots.load_full();
-        if let Some(at) = old.find(hash, key) {
-            let mut hashes = old.hashes.to_vec();
-            let mut entries = old.entries.to_vec();
-            hashes.remove(at);
-            entries.remove(at);
-            if *hand > at {
-                *hand -= 1;
-            }
-            self.len.fetch_sub(1, Relaxed);
-            shard.swap(hashes, entries);
+        if let Some(at) = shard.slots.load_full().find(hash, key) {
+            *hand -= usize::from(at < *hand);
+            self.take_out(shard, |index, _| index != at);
         }
+    }
+
+    /// Removes the entries that are not to be kept.
+    pub(super) fn retain(&self, keep: impl Fn(&Entry) -> bool) {
+        for shard in &self.shards {
+            let mut hand = shard.hand.lock().unwrap_or_else(PoisonError::into_inner);
+            if !shard.slots.load().entries.iter().all(|entry| keep(entry)) {
+                *hand = 0;
+                self.take_out(shard, |_, entry| keep(entry));
+            }
+        }
+    }
+
+    /// Called with the lock on the shard's `hand` held.
+    fn take_out(&self, shard: &Shard, keep: impl Fn(usize, &Entry) -> bool) {
+        let old = shard.slots.load_full();
+        let (mut hashes, mut entries) = (Vec::new(), Vec::new());
+        for (index, (&hash, entry)) in old.hashes.iter().zip(old.entries.iter()).enumerate() {
+            if keep(index, entry) {
+                hashes.push(hash);
+                entries.push(Arc::clone(entry));
+            } else {
+                self.bytes.fetch_sub(cost(entry), Relaxed);
+                self.len.fetch_sub(1, Relaxed);
+            }
+        }
+        shard.swap(hashes, entries);
     }
 }
 
@@ -189,20 +272,28 @@ impl Shard {
 }
 
 /// The index of the entry to evict; `entries` is not empty.
-fn victim(entries: &[Arc<Entry>], hand: &mut usize, now: Instant, window: u32) -> usize {
+fn victim(entries: &[Arc<Entry>], hand: &mut usize, now: Millis, window: u32) -> usize {
+    // The first search takes every mark away; readers may set some again.
+    unused(entries, hand, now, window)
+        .or_else(|| unused(entries, hand, now, window))
+        .unwrap_or(*hand)
+}
+
+/// The index of an entry that is not servable at `now` (with `window` seconds beyond its TTL), or
+/// of the first from the hand on that was not used since the hand passed it (SIEVE). `entries` is
+/// not empty; the hand points to one of them afterwards, if they were all used.
+fn unused(entries: &[Arc<Entry>], hand: &mut usize, now: Millis, window: u32) -> Option<usize> {
     if let Some(at) = entries.iter().position(|e| !e.is_servable(now, window)) {
         // What the hand points to moves up with the entries behind the evicted one.
         *hand -= usize::from(at < *hand);
-        return at;
+        return Some(at);
     }
-    let mut at = *hand % entries.len();
-    // One round takes every mark away; readers may set some again, so the rounds are counted.
-    for _ in 0..2 * entries.len() {
-        if !entries[at].unvisit() {
-            break;
+    *hand %= entries.len();
+    for _ in 0..entries.len() {
+        if !entries[*hand].unvisit() {
+            return Some(*hand);
         }
-        at = (at + 1) % entries.len();
+        *hand = (*hand + 1) % entries.len();
     }
-    *hand = at;
-    at
+    None
 }

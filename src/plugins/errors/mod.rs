@@ -8,6 +8,7 @@ use crate::dns::Reply;
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Setup, Step};
 use consolidate::{Level, Pattern};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Builds the plugin from its occurrences in a server block.
@@ -89,7 +90,7 @@ impl Plugin for Errors {
         Step::Next
     }
 
-    fn answered(&self, cx: &mut Context<'_>, _: &mut Reply, outcome: &mut Outcome) {
+    fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {
         let Outcome::Unwritten {
             rcode,
             error: Some(error),
@@ -98,13 +99,33 @@ impl Plugin for Errors {
             return;
         };
         let (name, qtype) = (cx.query.name(), cx.query.qtype());
-        let line = format_args!("{} {name} {qtype}: {error}", rcode.0);
+        let upstream = Upstream::missing(reply, error);
+        let line = format_args!("{} {name} {qtype}: {error}{upstream}", rcode.0);
         if cx.trace.is_some() {
             cx.note(|| format!("a client's query would be logged: {line}"));
             return;
         }
         if !self.consolidated(error, line) {
             Level::Error.log(line);
+        }
+    }
+}
+
+/// Behind an error that does not say it (`EOF`): which upstream was asked last.
+struct Upstream(Option<SocketAddr>);
+
+impl Upstream {
+    fn missing(reply: &Reply, error: &str) -> Self {
+        let upstream = reply.upstream();
+        Self(upstream.filter(|upstream| !error.contains(&upstream.to_string())))
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(upstream) => write!(f, " (upstream {upstream})"),
+            None => Ok(()),
         }
     }
 }

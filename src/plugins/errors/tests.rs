@@ -24,6 +24,50 @@ fn logs_the_number_of_the_rcode_and_the_name_in_lower_case() {
 }
 
 #[test]
+fn the_upstream_is_named_once() {
+    let logs = Logs::start();
+    for (error, line) in [
+        ("EOF", "EOF (upstream 8.8.8.8:53)"),
+        (
+            "dial tcp 8.8.8.8:53: i/o timeout",
+            "dial tcp 8.8.8.8:53: i/o timeout",
+        ),
+    ] {
+        let mut rig = Rig::new();
+        // Expressions are of the error, which ends as it does in CoreDNS.
+        rig.setup("errors {\nconsolidate 1h \"EOF$\" info show_first\n}")
+            .unwrap();
+        let chain = rig.chain(Terminal(move |_: &mut Context<'_>, reply: &mut Reply| {
+            reply.set_upstream(Some("8.8.8.8:53".parse().unwrap()));
+            Outcome::failed(error)
+        }));
+        ask("a.example", RecordType::A).of(&chain);
+        let level = if error == "EOF" { "INFO" } else { "ERROR" };
+        let expected = format!("{level} plugin/errors: 2 a.example. A: {line}");
+        assert_eq!(logs.take(), [expected]);
+    }
+}
+
+#[test]
+fn the_first_expression_that_matches_counts() {
+    let logs = Logs::start();
+    let mut rig = Rig::new();
+    let text =
+        "errors {\nconsolidate 1h time info show_first\nconsolidate 1h timeout show_first\n}";
+    rig.setup(text).unwrap();
+    let chain = rig.chain(failures(&["timeout", "TIMEOUT"]));
+    ask("a.example", RecordType::A).of(&chain);
+    ask("a.example", RecordType::A).of(&chain);
+    assert_eq!(
+        logs.take(),
+        [
+            "INFO plugin/errors: 2 a.example. A: timeout",
+            "ERROR plugin/errors: 2 a.example. A: TIMEOUT",
+        ]
+    );
+}
+
+#[test]
 fn replies_and_refusals_without_an_error_are_not_logged() {
     let logs = Logs::start();
     let mut rig = Rig::new();

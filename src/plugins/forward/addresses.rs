@@ -1,6 +1,7 @@
 //! The `TO` arguments: which servers they name (FW-3).
 
 use super::names;
+use super::stub;
 use crate::corefile::{Error, Token};
 use crate::dns::Name;
 use crate::limits::FORWARD_UPSTREAMS;
@@ -9,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// The port of plain DNS.
-const PORT: u16 = 53;
+pub(super) const PORT: u16 = 53;
 
 /// One server that a stanza asks.
 #[derive(Clone, Debug)]
@@ -90,12 +91,20 @@ fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result
     }
     let is_address = address(&host, port);
     let addresses = match is_address {
-        Some(address) => vec![address],
+        Some(address) => {
+            if encrypted.is_none() {
+                stub::warn_of(token, address);
+            }
+            vec![address]
+        }
         None if encrypted.is_some() => host_name(token, &host, port, resolvers)?,
         None => {
             let path = directory.join(&host);
             match std::fs::read_to_string(&path) {
-                Ok(content) => nameservers(&content),
+                Ok(content) => {
+                    let real = Path::new(stub::REAL_SERVERS);
+                    stub::replaced(&path, nameservers(&content), real)
+                }
                 Err(error) if path.exists() => {
                     return Err(token.error(format!("{}: {error}", path.display())));
                 }
@@ -187,7 +196,7 @@ fn without_zone_index(text: &str) -> String {
 }
 
 /// The `nameserver` lines of a file like `/etc/resolv.conf`.
-fn nameservers(content: &str) -> Vec<SocketAddr> {
+pub(super) fn nameservers(content: &str) -> Vec<SocketAddr> {
     let lines = content.lines().map(str::split_ascii_whitespace);
     lines
         .filter_map(|mut words| match words.next() {

@@ -3,6 +3,7 @@
 use super::addresses::{self, To};
 use super::peer::Probe;
 use super::policy::Policy;
+use super::private::Treatment;
 use crate::corefile::value::{duration, number, zone};
 use crate::corefile::{Directive, Error, Line, Token};
 use crate::dns::{Rcode, Zone};
@@ -33,6 +34,8 @@ pub(super) struct Config {
     pub(super) next_on_nodata: bool,
     pub(super) failover: Vec<Rcode>,
     pub(super) fail_fast: bool,
+    pub(super) private_zones: Treatment,
+    pub(super) search_leftovers: Treatment,
 }
 
 /// Reads a stanza; relative paths start at `directory`.
@@ -62,6 +65,8 @@ pub(super) fn parse(directive: &Directive, directory: &Path) -> Result<Config, E
         next_on_nodata: false,
         failover: Vec::new(),
         fail_fast: false,
+        private_zones: Treatment::Usual,
+        search_leftovers: Treatment::Usual,
     };
     let mut encrypting = Encrypting::default();
     for line in &directive.block {
@@ -93,6 +98,7 @@ fn option<'a>(
         }
         "force_tcp" => config.force_tcp = flag(line)?,
         "prefer_udp" => config.prefer_udp = flag(line)?,
+        "keep_case" => config.pool.keep_case = flag(line)?,
         "expire" => config.pool.expire = positive_duration(line)?,
         "max_age" => config.pool.max_age = positive_duration(line)?,
         "max_idle_conns" => config.pool.max_idle = count(line)?,
@@ -122,6 +128,8 @@ fn option<'a>(
             config.failover.extend(rcodes);
         }
         "failfast_all_unhealthy_upstreams" => config.fail_fast = flag(line)?,
+        "private_zones" => config.private_zones = Treatment::read(line)?,
+        "search_leftovers" => config.search_leftovers = Treatment::read(line)?,
         "source_address" => {
             let [token] = line.exactly()?;
             let source: Result<IpAddr, _> = token.as_str().parse();

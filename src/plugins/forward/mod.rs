@@ -6,11 +6,14 @@ mod config;
 mod names;
 mod peer;
 mod policy;
+mod private;
 mod relay;
 mod stanza;
+mod stub;
 
 use crate::corefile::Error;
 use crate::plugin::Setup;
+use crate::upstream::marker::Origin;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let corefile = setup.process.corefile.as_deref();
     let directory = corefile.and_then(Path::parent).unwrap_or(Path::new(""));
     let directory = directory.to_owned();
+    let origin = Origin::of_block(&setup.block.server, &setup.block.zones);
     let behind_cache = setup.loaded.contains(&"cache");
     for directive in setup.directives {
         let config = config::parse(directive, &directory)?;
@@ -38,8 +42,11 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
                 );
             }
         }
-        let stanza = stanza::Stanza::new(config, setup.process, behind_cache);
-        setup.plugins.push(Arc::new(relay::Forward::new(stanza)));
+        let private = private::Private::new(&config, setup);
+        let stanza = stanza::Stanza::new(config, setup.process, behind_cache, origin);
+        setup
+            .plugins
+            .push(Arc::new(relay::Forward::new(stanza, private)));
     }
     // FW-24: an upstream may know more classes than IN.
     setup.block.any_class = true;

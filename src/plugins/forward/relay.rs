@@ -1,6 +1,7 @@
 //! The element of the chain: which queries are forwarded, and what the client gets back.
 
 use super::coalesce::Key;
+use super::private::Private;
 use super::stanza::{Answered, Stanza, rcode};
 use crate::dns::{ExtendedError, Header, Name, Opcode, Rcode, Reply};
 use crate::plugin::{Context, Outcome, OwnedContext, Plugin, Step};
@@ -12,11 +13,11 @@ use std::sync::atomic::Ordering::SeqCst;
 const NAME: &str = "forward";
 
 /// One stanza in the chain.
-pub(super) struct Forward(Arc<Stanza>);
+pub(super) struct Forward(Arc<Stanza>, Private);
 
 impl Forward {
-    pub(super) const fn new(stanza: Arc<Stanza>) -> Self {
-        Self(stanza)
+    pub(super) const fn new(stanza: Arc<Stanza>, private: Private) -> Self {
+        Self(stanza, private)
     }
 
     /// FW-2: below `FROM`, and below no `except`; `FROM` itself is never excepted.
@@ -33,7 +34,7 @@ impl Plugin for Forward {
         NAME
     }
 
-    fn query(&self, cx: &mut Context<'_>, _reply: &mut Reply) -> Step {
+    fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
         if !self.matches(cx.query.name()) {
             cx.note(|| {
                 let from = self.0.config.from.text();
@@ -46,6 +47,9 @@ impl Plugin for Forward {
                 rcode: Rcode::REFUSED,
                 error: None,
             });
+        }
+        if let Some(outcome) = self.1.answer(cx, reply) {
+            return Step::Done(outcome);
         }
         let Some(permit) = Permit::take(&self.0) else {
             self.0.rejected.add(cx.shard, 1);

@@ -7,7 +7,8 @@ use crate::dns::header::HEADER_LEN;
 use crate::dns::{Header, Query, Rcode, RecordType, Records};
 use crate::metrics::Counter;
 use crate::plugin::{OwnedContext, Process, Transport};
-use crate::upstream::{ExchangeError, Protocol, protocol};
+use crate::upstream::marker::Origin;
+use crate::upstream::{ExchangeError, Protocol};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Stanza {
     pub(super) config: Config,
     pub(super) behind_cache: bool,
+    /// The server block, which *loop* knows its queries by.
+    origin: Origin,
     /// At least one: a stanza without upstreams is no valid configuration.
     pub(super) peers: Box<[Arc<Peer>]>,
     pub(super) in_flight: AtomicUsize,
@@ -49,11 +52,17 @@ pub(super) enum Answered {
 }
 
 impl Stanza {
-    pub(super) fn new(config: Config, process: &Arc<Process>, behind_cache: bool) -> Arc<Self> {
+    pub(super) fn new(
+        config: Config,
+        process: &Arc<Process>,
+        behind_cache: bool,
+        origin: Origin,
+    ) -> Arc<Self> {
         let peer = |to| Peer::shared(process, to, &config.pool, &config.probe);
         let counter = |name, help| process.metrics.counter(name, help, Vec::new());
         Arc::new(Self {
             behind_cache,
+            origin,
             peers: config.to.iter().map(peer).collect(),
             in_flight: AtomicUsize::new(0),
             coalescer: Arc::new(Coalescer::new()),
@@ -241,16 +250,13 @@ impl Stanza {
     ) -> Result<Bytes, ExchangeError> {
         let asked = Instant::now();
         let timeout = self.config.read_timeout;
-        let message = peer.upstream.exchange(query, protocol, timeout).await?;
+        let exchange = peer.upstream.exchange(query, protocol, timeout);
+        let message = self.origin.sends(exchange).await?;
         peer.observe(asked.elapsed(), rcode(&message));
-        let well_formed = is_well_formed(&message);
-        match protocol {
-            Protocol::Udp if message.len() > limit || !well_formed => Ok(truncated(&message)),
-            _ if !well_formed => Err(ExchangeError::Malformed {
-                remote: peer.upstream.remote(),
-            }),
-            _ => Ok(message),
+        if protocol == Protocol::Udp && message.len() > limit {
+            return Ok(crate::upstream::protocol::truncated(&message).into());
         }
+        Ok(message)
     }
 }
 
@@ -263,28 +269,18 @@ pub(super) fn rcode(message: &[u8]) -> Rcode {
     Rcode(upper << 4 | header.rcode().0)
 }
 
-fn is_well_formed(message: &[u8]) -> bool {
-    Records::new(message).is_ok_and(|mut records| records.all(|record| record.is_ok()))
-}
-
-/// The header and question of `message` with TC set, and no record.
-fn truncated(message: &[u8]) -> Bytes {
-    let mut header = Header::read(message).unwrap_or_default();
-    header.bits |= Header::TC;
-    header.counts = [1, 0, 0, 0];
-    let mut empty = header.to_wire().to_vec();
-    // A reply is believed only if its question is that of the query, so that there is one.
-    empty.extend_from_slice(protocol::question(message).unwrap_or_default());
-    empty.into()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::dns::{OwnedQuery, RecordType, Reply, Zone};
+    use crate::upstream::protocol::truncated;
     use crate::upstream::protocol::{Verdict, judge};
     use proptest::prelude::*;
+
+    fn is_well_formed(message: &[u8]) -> bool {
+        Records::new(message).is_ok_and(|mut records| records.all(|record| record.is_ok()))
+    }
 
     proptest! {
         #[test]

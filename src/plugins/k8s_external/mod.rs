@@ -148,7 +148,7 @@ impl Source<'_> {
         let mut found = Found::Nothing;
         let listed = &self.cluster.answers.namespaces;
         self.cluster.index.by_external_address(ip, |key| {
-            if !listed.is_empty() && !listed.contains(&key.namespace) {
+            if !listed.is_empty() && !listed.iter().any(|name| **name == *key.namespace) {
                 return;
             }
             let ptr = (RecordType::PTR, crate::dns::Class::IN);

@@ -40,12 +40,12 @@ impl Clients {
             return false;
         };
         let value = match label {
-            "client-namespace" => Some(&key.namespace),
-            "client-pod-name" => Some(&key.name),
+            "client-namespace" => Some(key.namespace.as_str()),
+            "client-pod-name" => Some(key.name.as_str()),
             label => label.strip_prefix("client-label/").and_then(|name| {
                 let labels = &known.pods.get(key)?.labels;
                 let found = labels.iter().find(|(of, _)| **of == *name);
-                found.map(|(_, value)| value)
+                found.map(|(_, value)| &**value)
             }),
         };
         value.is_some_and(|value| out.write_str(value).is_ok())

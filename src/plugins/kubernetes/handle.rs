@@ -5,7 +5,7 @@ use super::index::{Entry, Index};
 use super::parse::{Dialect, Subject};
 use super::records::{Family, Found, Source};
 use crate::dns::{MAX_MESSAGE, Name, Reply, Zone};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The handle that [`crate::plugin::Provided`] holds.
 #[derive(Debug)]
@@ -16,6 +16,30 @@ pub struct Provided {
     pub imports: Option<Arc<Index>>,
     /// What this occurrence of the plugin answers.
     pub answers: Answers,
+}
+
+/// The zones of all *kubernetes* of a configuration, in whichever server block, while it is built.
+#[derive(Debug, Default)]
+pub struct ClusterZones(Mutex<Vec<Zone>>);
+
+impl ClusterZones {
+    /// Adds zones, without those of addresses.
+    pub fn add(&self, zones: &[Zone]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for zone in zones.iter().filter(|zone| !zone.is_reverse()) {
+            if !all.contains(zone) {
+                all.push(zone.clone());
+            }
+        }
+    }
+
+    /// All so far, each once.
+    pub fn all(&self) -> Vec<Zone> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
 }
 
 impl Provided {

@@ -22,7 +22,7 @@ use crate::plugin::{Context, Hooks, Outcome, Plugin, Process, Setup, Step};
 use clients::{Clients, WithClients};
 use config::{Answers, Config};
 use follow::{Wanted, follow};
-pub use handle::Provided;
+pub use handle::{ClusterZones, Provided};
 use index::{Index, Naming, Programming};
 use object::Sink;
 use records::{Found, Source};
@@ -88,6 +88,10 @@ pub fn setup_with(setup: &mut Setup<'_>, timing: source::Timing) -> Result<(), E
         imports: cluster.imports.clone(),
         answers: config.answers.clone(),
     }));
+    // Held by the block while the configuration is built, and no longer.
+    let all = setup.process.shared.get_or("", ClusterZones::default);
+    all.add(&config.answers.zones);
+    setup.provided.provide(all);
     let zones = transfer::Zones::new(Arc::clone(&cluster.index), config.answers.clone());
     setup.provided.provide(Arc::new(Transfers(Arc::new(zones))));
     setup.add(Kubernetes {

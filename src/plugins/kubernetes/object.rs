@@ -3,6 +3,7 @@
 //! A source (the API server, a folder of manifests) drives a [`Sink`]; it neither answers queries
 //! nor keeps objects. Names and labels are as the API stores them (lower case).
 
+use compact_str::CompactString;
 use std::net::IpAddr;
 
 /// What the server lists and watches, as (API group, resource), in the order of [`Kind`]; nothing
@@ -34,9 +35,9 @@ pub enum Kind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// `metadata.namespace`.
-    pub namespace: Box<str>,
+    pub namespace: CompactString,
     /// `metadata.name`.
-    pub name: Box<str>,
+    pub name: CompactString,
 }
 
 /// A port of a service or of an endpoint slice.
@@ -83,7 +84,7 @@ pub struct Endpoint {
 pub struct EndpointSlice {
     /// The label `kubernetes.io/service-name`, for slices of imports
     /// `multicluster.kubernetes.io/service-name`; empty if it is not set.
-    pub service: Box<str>,
+    pub service: CompactString,
     /// The ready addresses, each on its own (an endpoint of several addresses gives several).
     pub endpoints: Vec<Endpoint>,
     /// `ports`.

@@ -1,11 +1,14 @@
 #![doc = include_str!("README.md")]
 
 mod probe;
+mod returned;
 
 use crate::corefile::Error;
 use crate::dns::{ExtendedError, Rcode, RecordType, Reply, Zone};
 use crate::plugin::{Context, Hooks, Outcome, Plugin, Setup, Step};
+use crate::upstream::marker::Origin;
 use probe::{Detector, Sighting};
+use returned::Return;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -21,6 +24,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let zone = zone.unwrap_or_else(Zone::root);
     let listen = probe_address(&setup.block.bind, setup.block.port);
     let detector = Arc::new(Detector::new(zone.clone(), listen));
+    let origin = Origin::of_block(&setup.block.server, &setup.block.zones);
     let labels = vec![
         ("server", setup.block.server.clone()),
         ("zone", zone.text().to_owned()),
@@ -41,7 +45,7 @@ pub fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
         );
         detector.start();
     }));
-    setup.add(Loop(detector));
+    setup.add(Loop { detector, origin });
     Ok(())
 }
 
@@ -57,7 +61,30 @@ fn probe_address(bind: &[IpAddr], port: u16) -> SocketAddr {
 }
 
 /// Stands before `forward`, so that only queries that nothing else answered come here.
-struct Loop(Arc<Detector>);
+struct Loop {
+    detector: Arc<Detector>,
+    /// The block, as *forward* marks its queries.
+    origin: Origin,
+}
+
+impl Loop {
+    /// Whether the query is not to be forwarded.
+    fn is_circling(&self, cx: &Context<'_>) -> bool {
+        let query = &cx.query;
+        if query.qtype() == RecordType::HINFO {
+            match self.detector.sight(query.name(), cx.client) {
+                Sighting::Expected => return false,
+                Sighting::Loop => return true,
+                Sighting::NotOurs => {}
+            }
+        }
+        let returned = self
+            .origin
+            .has_in_flight(query.header().id, query.question())
+            && self.detector.sight_returned(query.name(), cx.client) != Return::Chance;
+        returned || self.detector.is_probe_looping()
+    }
+}
 
 impl Plugin for Loop {
     fn name(&self) -> &'static str {
@@ -65,16 +92,8 @@ impl Plugin for Loop {
     }
 
     fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
-        let sighting = if cx.query.qtype() == RecordType::HINFO {
-            self.0.sight(cx.query.name(), cx.client)
-        } else {
-            Sighting::NotOurs
-        };
-        match sighting {
-            Sighting::Expected => return Step::Next,
-            Sighting::Loop => {}
-            Sighting::NotOurs if !self.0.is_looping() => return Step::Next,
-            Sighting::NotOurs => {}
+        if !self.is_circling(cx) {
+            return Step::Next;
         }
         cx.note(|| "this server's upstream asks this server: a loop was found".into());
         reply.add_extended_error(ExtendedError::new(

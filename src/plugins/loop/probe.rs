@@ -3,6 +3,7 @@
 //! A question with a name that nobody else knows is sent to the server's own address. If it comes
 //! by again after it was forwarded, what is forwarded comes back.
 
+use super::returned::{Return, Returned};
 use crate::dns::{Class, Name, OwnedQuery, RecordType, Zone};
 use crate::plugin::Client;
 use crate::upstream::{PoolSettings, Protocol, Upstream};
@@ -46,6 +47,7 @@ pub(super) struct Detector {
     probing: AtomicBool,
     probe: Mutex<Probe>,
     looping: AtomicBool,
+    returned: Returned,
     task: OnceLock<AbortHandle>,
 }
 
@@ -56,7 +58,7 @@ struct Probe {
 }
 
 impl Detector {
-    pub(super) const fn new(zone: Zone, listen: SocketAddr) -> Self {
+    pub(super) fn new(zone: Zone, listen: SocketAddr) -> Self {
         Self {
             zone,
             listen,
@@ -66,13 +68,35 @@ impl Detector {
                 sightings: 0,
             }),
             looping: AtomicBool::new(false),
+            returned: Returned::default(),
             task: OnceLock::new(),
         }
     }
 
-    /// Whether what is forwarded comes back.
+    /// Whether what is forwarded comes back: the probe, or other queries.
     pub(super) fn is_looping(&self) -> bool {
+        self.is_probe_looping() || self.returned.is_looping(Instant::now())
+    }
+
+    /// Whether the probe came back.
+    pub(super) fn is_probe_looping(&self) -> bool {
         self.looping.load(SeqCst)
+    }
+
+    /// A query came by that the block itself has in flight.
+    pub(super) fn sight_returned(&self, name: &Name, client: Client) -> Return {
+        let returned = self.returned.sight(Instant::now());
+        if returned == (Return::Loop { new: true }) {
+            tracing::error!(
+                target: "plugin/loop",
+                "Loop ({} -> {}) detected for zone \"{}\": the query for {name} that was forwarded \
+                 came back. Queries that come back are answered SERVFAIL",
+                client.addr,
+                client.local,
+                self.zone,
+            );
+        }
+        returned
     }
 
     /// Looks at a HINFO query that came by.
@@ -171,7 +195,7 @@ async fn watch(detector: Weak<Detector>, listen: SocketAddr) {
             (true, _) => AGAIN,
             (false, Ok(_)) => return known.disarm(),
             // Nothing is known: a loop that was found before is still taken for one.
-            (false, Err(_)) if !known.is_looping() && started.elapsed() >= GIVE_UP => {
+            (false, Err(_)) if !known.is_probe_looping() && started.elapsed() >= GIVE_UP => {
                 return known.disarm();
             }
             (false, Err(_)) => RETRY,

@@ -2,11 +2,14 @@
 
 use super::Worker;
 use crate::dns::Reply;
+use crate::limits::{PENDING_TIME, UDP_BATCH};
+use crate::metrics::Shard;
 use crate::net::{Batch, Peer, UdpSocket, watch};
 use crate::server::answer::Later;
-use crate::server::lifecycle::Slot;
+use crate::server::lifecycle::{Overload, Slot};
 use crate::upstream::lane;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind::WouldBlock};
 use std::pin::Pin;
@@ -16,6 +19,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 /// How often a worker whose queries wait looks whether it has to stop.
@@ -23,10 +27,17 @@ const LOOK: Duration = Duration::from_millis(500);
 /// After how many batches without a waiting query the runtime stops watching the socket: that costs
 /// every packet a little.
 const QUIET: u32 = 256;
+/// How often tasks are looked at before the socket is looked at again, whatever the tasks have to do:
+/// some for each query of a batch, so that they do not fall behind either.
+const TURN: u32 = 4 * UDP_BATCH as u32;
+/// Queries that were dropped and not answered yet, beyond which further ones are not taken.
+const DYING: usize = 1024;
 
 thread_local! {
-    /// Tasks of this thread that have not ended.
+    /// Queries of this thread that were not answered yet.
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Those of them that were dropped, and are answered when it is their turn.
+    static DROPPED: Cell<usize> = const { Cell::new(0) };
     static DONE: RefCell<Done> = const { RefCell::new(Done { replies: Vec::new(), waker: None }) };
 }
 
@@ -37,14 +48,26 @@ struct Done {
     waker: Option<Waker>,
 }
 
-/// The tasks of a worker's thread.
+/// The queries of a worker's thread that wait, each of them a task.
 pub(super) struct Waiting {
     runtime: Runtime,
     socket: Arc<UdpSocket>,
     slot: Arc<Slot>,
+    shard: Shard,
     watched: Option<AsyncFd<Arc<UdpSocket>>>,
     quiet: u32,
     look: Option<Pin<Box<Sleep>>>,
+    queue: Queue,
+}
+
+/// The queries that wait, oldest first.
+struct Queue {
+    /// How many may wait.
+    share: usize,
+    /// Not tasks yet: they become some where the runtime does not have to be woken for it.
+    added: Vec<Query>,
+    /// Among them tasks that have ended, for a while.
+    tasks: VecDeque<(std::time::Instant, AbortHandle)>,
 }
 
 impl Waiting {
@@ -55,12 +78,21 @@ impl Waiting {
     pub(super) fn new(worker: &Worker) -> io::Result<Self> {
         lane::enter(worker.runtime.clone());
         Ok(Self {
-            runtime: Builder::new_current_thread().enable_all().build()?,
+            runtime: Builder::new_current_thread()
+                .enable_all()
+                .event_interval(TURN)
+                .build()?,
             socket: Arc::clone(&worker.socket),
             slot: Arc::clone(&worker.slot),
+            shard: worker.shard,
             watched: None,
             quiet: 0,
             look: None,
+            queue: Queue {
+                share: worker.share,
+                added: Vec::new(),
+                tasks: VecDeque::new(),
+            },
         })
     }
 
@@ -78,23 +110,25 @@ impl Waiting {
         count
     }
 
-    /// Adds a query; it is looked at with the next [`Self::receive`].
-    pub(super) fn add(&mut self, mut later: Later, peer: Peer) {
-        let slot = Arc::clone(&self.slot);
+    /// Adds a query; it is looked at with the next [`Self::receive`]. The oldest ones make room for it
+    /// where too many wait.
+    ///
+    /// # Errors
+    /// Those that were dropped have not been answered yet: gives the query back.
+    pub(super) fn add(&mut self, later: Later, peer: Peer) -> Result<(), Later> {
+        if COUNT.get() >= self.queue.share + DYING {
+            return Err(later);
+        }
         COUNT.set(COUNT.get() + 1);
-        let counted = Counted;
-        self.runtime.spawn(async move {
-            let _counted = counted;
-            let routes = slot.routes.load_full();
-            let reply = later.finish(&routes).await;
-            slot.shared.pending.add(-1);
-            DONE.with_borrow_mut(|done| {
-                done.replies.extend(reply.map(|reply| (reply, peer)));
-                if let Some(waker) = done.waker.take() {
-                    waker.wake();
-                }
-            });
+        self.slot.shared.pending.add(1);
+        self.queue.added.push(Query {
+            later,
+            peer,
+            slot: Arc::clone(&self.slot),
+            shard: self.shard,
+            answered: false,
         });
+        Ok(())
     }
 
     /// Goes on with the queries, and sends the replies, until packets arrived or no query is left.
@@ -109,6 +143,8 @@ impl Waiting {
             watched,
             look,
             quiet,
+            queue,
+            ..
         } = self;
         *quiet = 0;
         if watched.is_none() {
@@ -121,6 +157,7 @@ impl Waiting {
             turns += 1;
             if turns == 1 {
                 // First the tasks, which may have been added just now.
+                queue.turn();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -133,6 +170,7 @@ impl Waiting {
             let look = look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
             if look.as_mut().poll(cx).is_ready() {
                 look.as_mut().reset(Instant::now() + LOOK);
+                queue.turn();
                 if slot.closed.load(Relaxed) {
                     return Poll::Ready(Err(WouldBlock.into()));
                 }
@@ -152,8 +190,9 @@ impl Waiting {
     }
 
     /// Waits until no query is left, `grace` at most.
-    pub(super) fn finish(self, batch: &mut Batch, grace: Duration) {
+    pub(super) fn finish(mut self, batch: &mut Batch, grace: Duration) {
         let finished = poll_fn(|cx| {
+            self.queue.turn();
             flush(batch, &self.socket, cx);
             match COUNT.get() {
                 0 => Poll::Ready(()),
@@ -165,13 +204,85 @@ impl Waiting {
     }
 }
 
-/// Counts a task out when it ends, or is dropped with the runtime.
-struct Counted;
+impl Queue {
+    /// Makes tasks of what was added, and drops the oldest queries: those that have waited too long,
+    /// and those that are too many. To be called on the runtime.
+    fn turn(&mut self) {
+        for query in self.added.drain(..) {
+            let received = query.later.received();
+            let task = tokio::spawn(query.answer()).abort_handle();
+            self.tasks.push_back((received, task));
+        }
+        let now = std::time::Instant::now();
+        while let Some((received, task)) = self.tasks.front() {
+            let ended = task.is_finished();
+            // A query is looked at in time, not only afterwards.
+            let too_old = now.duration_since(*received) + LOOK >= PENDING_TIME;
+            let too_many = COUNT.get() - DROPPED.get() > self.share;
+            if !ended && !too_old && !too_many {
+                break;
+            }
+            if !ended {
+                DROPPED.set(DROPPED.get() + 1);
+                task.abort();
+            }
+            self.tasks.pop_front();
+        }
+        // One that waits long keeps those in line behind it that have ended.
+        if self.tasks.len() > 2 * COUNT.get() + UDP_BATCH {
+            self.tasks.retain(|(_, task)| !task.is_finished());
+        }
+    }
+}
 
-impl Drop for Counted {
+/// A query that waits. Whatever becomes of it, it leaves a reply.
+struct Query {
+    later: Later,
+    peer: Peer,
+    slot: Arc<Slot>,
+    shard: Shard,
+    answered: bool,
+}
+
+impl Query {
+    async fn answer(mut self) {
+        let routes = self.slot.routes.load_full();
+        let reply = self.later.finish(&routes).await;
+        self.answered = true;
+        done(reply.map(|reply| (reply, self.peer)));
+    }
+}
+
+impl Drop for Query {
     fn drop(&mut self) {
+        if !self.answered {
+            let too_old = self.later.received().elapsed() + LOOK >= PENDING_TIME;
+            let why = if too_old {
+                Overload::Time
+            } else {
+                Overload::Number
+            };
+            let mut reply = Reply::new();
+            self.later.abandon(&mut reply, why.text());
+            done(Some((reply, self.peer)));
+            self.slot.shared.dropped(why).add(self.shard, 1);
+            let _ = DROPPED.try_with(|count| count.set(count.get().saturating_sub(1)));
+        }
+        self.slot.shared.pending.add(-1);
         let _ = COUNT.try_with(|count| count.set(count.get().saturating_sub(1)));
     }
+}
+
+/// Leaves a reply for the thread to send, and wakes it.
+fn done(reply: Option<(Reply, Peer)>) {
+    // The thread may be at its end.
+    let _ = DONE.try_with(|done| {
+        let mut done = done.borrow_mut();
+        done.replies.extend(reply);
+        if let Some(waker) = done.waker.take() {
+            waker.wake();
+        }
+    });
 }
 
 /// Sends what the tasks left: queries to upstreams and replies to clients. `cx` is woken when there
@@ -202,3 +313,6 @@ fn poll_receive(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,14 @@ async fn errors_say_what_and_where() {
             "resolver: not an IP address: \"example.org\"",
         ),
         (
+            "private_zones no",
+            "private_zones: unknown value 'no', must be answer or forward",
+        ),
+        (
+            "search_leftovers answer x",
+            "Wrong argument count or unexpected line ending after 'x'",
+        ),
+        (
             "source_address here",
             "source_address: invalid IP address 'here'",
         ),
@@ -115,6 +123,8 @@ async fn every_option_is_taken() {
             tls_servername dns.example
             doh_method GET
             resolver 10.0.0.3 10.0.0.4:54
+            private_zones answer
+            search_leftovers forward
         }",
     );
     assert!(built.chain.block().any_class, "FW-24");

@@ -10,6 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// Whether two queries differ in the case of the letters of their name at most (without ids).
+fn same_but_for_case(one: &[u8], other: &[u8]) -> bool {
+    let name = 10..10 + 17;
+    one.len() == other.len()
+        && one[..10] == other[..10]
+        && one[name.clone()].eq_ignore_ascii_case(&other[name.clone()])
+        && one[name.end..] == other[name.end..]
+}
+
 #[tokio::test]
 async fn replies_are_relayed_octet_for_octet() {
     let upstream = good().await;
@@ -20,11 +29,11 @@ async fn replies_are_relayed_octet_for_octet() {
         answer.message,
         expected(&example(), Header::RA, &[&a(300, ONE)])
     );
-    // The same message went out, under another id and in the client's letter case.
+    // The same message went out, under another id and in another letter case.
     let [seen] = &upstream.seen()[..] else {
         panic!("one query expected")
     };
-    assert_eq!(seen.packet[2..], example()[2..]);
+    assert!(same_but_for_case(&seen.packet[2..], &example()[2..]));
     let to = upstream.addr;
     let series = format!(
         "coredns_proxy_request_duration_seconds_count{{proxy_name=\"forward\",to=\"{to}\",rcode=\"NOERROR\"}}"
@@ -66,7 +75,8 @@ async fn edns_goes_through_both_ways() {
     let subnet = b"\0\x08\0\x07\0\x01\x18\0\xc0\0\x02";
     let packet = with_opt(example(), 4096, true, subnet);
     let answer = block.udp(packet.clone()).await;
-    assert_eq!(upstream.seen()[0].packet[2..], packet[2..], "ECS is passed");
+    let seen = upstream.seen()[0].packet.clone();
+    assert!(same_but_for_case(&seen[2..], &packet[2..]), "ECS is passed");
     let plain = expected(&example(), Header::RA | Header::AD, &[&a(60, ONE)]);
     assert_eq!(
         answer.message,
@@ -238,7 +248,10 @@ async fn the_payload_size_that_bufsize_left_is_what_goes_out() {
     block.udp(with_opt(example(), 4096, false, &[])).await;
     let mut sent = with_opt(example(), 1232, false, &[]);
     sent[3] |= Header::AD as u8;
-    assert_eq!(upstream.seen()[0].packet[2..], sent[2..]);
+    assert!(same_but_for_case(
+        &upstream.seen()[0].packet[2..],
+        &sent[2..]
+    ));
 }
 
 /// Does to queries what `bufsize 1232` does.
@@ -267,7 +280,8 @@ async fn octets_behind_the_query_are_not_passed_on() {
         let mut longer = packet.clone();
         longer.extend(b"secret");
         block.udp(longer).await;
-        assert_eq!(upstream.seen().last().unwrap().packet[2..], packet[2..]);
+        let seen = upstream.seen().last().unwrap().packet.clone();
+        assert!(same_but_for_case(&seen[2..], &packet[2..]));
     }
 }
 

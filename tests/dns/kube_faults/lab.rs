@@ -40,13 +40,18 @@ fn setup(setup: &mut Setup<'_>) -> Result<(), Error> {
     let file = file.unwrap().args[0].as_str().to_owned();
     let watchful = LABS.lock().unwrap()[&file].0;
     let usual = Timing::default();
+    let heard = Duration::from_millis(1000);
     let timing = Timing {
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(50),
         response: Duration::from_millis(1500),
         silence: match watchful {
-            true => Duration::from_millis(1000),
+            true => heard,
             false => usual.silence,
+        },
+        listing: match watchful {
+            true => heard,
+            false => usual.listing,
         },
         ..usual
     };

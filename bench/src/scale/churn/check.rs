@@ -2,7 +2,7 @@
 
 use super::update::{Cluster, ENDPOINTS};
 use crate::scale::dns::{A, Reply, parse, query};
-use crate::scale::history::{Verdict, version};
+use crate::scale::history::{Age, Verdict, version};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,8 +53,9 @@ pub struct Report {
     /// Queries without reply.
     pub lost: u64,
     pub wrong: u64,
-    /// The oldest answer, counted from when the API server had replied to the change.
-    pub oldest: Duration,
+    /// The oldest answer from the API server's reply to the change, and the oldest one from when
+    /// another watch had told of it as well.
+    pub oldest: Age,
     /// In microseconds, in ascending order.
     latencies: Vec<u32>,
 }
@@ -160,7 +161,7 @@ impl Checker {
             checked: seen.len() as u64,
             lost: sent - seen.len() as u64,
             wrong: 0,
-            oldest: Duration::ZERO,
+            oldest: Age::default(),
             latencies: Vec::with_capacity(seen.len()),
         };
         let mut shown = 0;
@@ -175,7 +176,9 @@ impl Checker {
                     let history = cluster.history(*target);
                     let verdict = history.judge(version, seen.sent, seen.received, bound);
                     if let Verdict::Old(age) | Verdict::TooOld(age) = verdict {
-                        report.oldest = report.oldest.max(age);
+                        let oldest = &mut report.oldest;
+                        oldest.replied = oldest.replied.max(age.replied);
+                        oldest.told = oldest.told.max(age.told);
                     }
                     let right = matches!(verdict, Verdict::Right | Verdict::Old(_));
                     if !right && shown < SHOWN {

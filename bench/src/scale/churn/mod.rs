@@ -7,6 +7,7 @@
 mod check;
 mod dnsperf;
 mod update;
+mod watch;
 
 use super::api::{self, Api};
 use super::args::Args;
@@ -61,6 +62,7 @@ pub fn run(args: &mut Args) -> Result<(), String> {
         options,
         folder: tempfile::tempdir().map_err(|error| error.to_string())?,
     };
+    bench.runtime.spawn(watch::tell(bench.cluster.share()));
     println!("\n{HEAD}");
     let mut done = Ok(());
     for mode in modes {
@@ -74,8 +76,8 @@ pub fn run(args: &mut Args) -> Result<(), String> {
 
 const HEAD: &str = "\
 | server | phase | updates/s | load/s | lost | p50 µs | p99 µs | p99.9 µs | checked | lost | wrong | \
-oldest ms | start MiB | end MiB | peak MiB |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+oldest ms | from watch ms | start MiB | end MiB | peak MiB |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 struct Bench {
     cluster: Cluster,
@@ -153,13 +155,14 @@ fn row(
     let mib = |kib: u64| kib as f64 / 1024.0;
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| report.latency(share));
     format!(
-        "{changed:.0} | {:.0} | {} | {p50} | {p99} | {p999} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1}",
+        "{changed:.0} | {:.0} | {} | {p50} | {p99} | {p999} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1}",
         load.rate,
         load.lost,
         report.checked,
         report.lost,
         report.wrong,
-        report.oldest.as_secs_f64() * 1000.0,
+        report.oldest.replied.as_secs_f64() * 1000.0,
+        report.oldest.told.as_secs_f64() * 1000.0,
         mib(before.now),
         mib(after.now),
         mib(after.peak)

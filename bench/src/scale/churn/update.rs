@@ -28,7 +28,7 @@ pub enum Sort {
 
 /// The namespace of the test.
 pub struct Cluster {
-    api: Api,
+    pub api: Api,
     namespace: String,
     targets: u32,
     /// The stable services' addresses.
@@ -124,6 +124,12 @@ impl Cluster {
         self.domain(&format!("stable-{index}"))
     }
 
+    /// The path of the namespace's endpoint slices.
+    pub fn slices(&self) -> String {
+        let namespace = &self.namespace;
+        format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+    }
+
     fn domain(&self, service: &str) -> String {
         format!("{service}.{}.svc.cluster.local", self.namespace)
     }
@@ -166,7 +172,8 @@ impl Cluster {
         Ok(updates)
     }
 
-    fn share(&self) -> Self {
+    /// Another handle, without the stable services.
+    pub fn share(&self) -> Self {
         Self {
             api: self.api.clone(),
             namespace: self.namespace.clone(),
@@ -209,7 +216,7 @@ impl Cluster {
         let endpoints: Vec<Value> = endpoints.collect();
         match sort {
             Sort::Slices => (
-                format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
+                self.slices(),
                 json!({
                     "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
                     "addressType": "IPv4", "endpoints": endpoints,

@@ -24,6 +24,23 @@ fn defaults() {
     assert_eq!((settings.servfail, settings.prefetch.amount), (5, 0));
     assert_eq!(settings.stale, Stale::default());
     assert!(!settings.keep_ttl);
+    assert_eq!(settings.budgets(), [5_120_000, 5_120_000]);
+}
+
+/// `memory`: octets of both stores, shared like the entries.
+#[test]
+fn budgets() {
+    for (text, budgets) in [
+        ("cache\nmemory 64Mi", [32 << 20, 32 << 20]),
+        ("cache\nmemory 2000000", [1_000_000, 1_000_000]),
+        ("cache\nmemory 2MB", [1_000_000, 1_000_000]),
+        ("cache\nmemory 4GiB\nsuccess 30000", [3 << 30, 1 << 30]),
+        ("cache\nmemory 1Mi\nsuccess 1000000", [768 << 10, 256 << 10]),
+        ("cache\nsuccess 0", [524_288, 5_120_000]),
+        ("cache\ndenial 20000", [5_120_000, 10_240_000]),
+    ] {
+        assert_eq!(read(text).unwrap().budgets(), budgets, "{text}");
+    }
 }
 
 #[test]
@@ -179,6 +196,15 @@ fn errors_say_where_and_what() {
             "cache type for disable must be \"success\" or \"denial\"".into(),
         ),
         ("cache\nkeepttl yes", count("yes")),
+        ("cache\nmemory", count("memory")),
+        ("cache\nmemory 1Mi 1Mi", count("1Mi")),
+        (
+            "cache\nmemory 10",
+            "cache memory can not be less than 1Mi: 10".into(),
+        ),
+        ("cache\nmemory 64Q", "invalid size for memory: 64Q".into()),
+        ("cache\nmemory Mi", "invalid size for memory: Mi".into()),
+        ("cache\nmemory -1", "invalid size for memory: -1".into()),
     ];
     for (text, message) in cases {
         let line = text.lines().count();

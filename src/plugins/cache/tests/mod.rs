@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod config;
+mod failures;
 mod rules;
 mod stale;
 mod store;
@@ -42,21 +43,23 @@ pub(super) fn directive(text: &str) -> Directive {
     }
 }
 
-/// One record, `OWNER TTL TYPE DATA`.
+/// One record, `OWNER TTL TYPE DATA`; behind the data of an SOA its MINIMUM.
 fn record(text: &str) -> Record {
     let mut words = text.split_whitespace();
     let mut next = || words.next().unwrap();
     let owner = HickoryName::from_ascii(next()).unwrap();
     let ttl = next().parse().unwrap();
     let name = |text: &str| HickoryName::from_ascii(text).unwrap();
-    let data = match (next(), next()) {
+    let (rtype, data) = (next(), next());
+    let data = match (rtype, data) {
         ("A", data) => RData::A(rdata::A(data.parse().unwrap())),
         ("AAAA", data) => RData::AAAA(rdata::AAAA(data.parse().unwrap())),
         ("CNAME", data) => RData::CNAME(rdata::CNAME(name(data))),
         ("NS", data) => RData::NS(rdata::NS(name(data))),
         ("SOA", data) => {
             let (mname, rname) = (name(data), name("hostmaster.example."));
-            RData::SOA(rdata::SOA::new(mname, rname, 1, 2, 3, 4, 7))
+            let minimum = words.next().map_or(9_999_999, |text| text.parse().unwrap());
+            RData::SOA(rdata::SOA::new(mname, rname, 1, 2, 3, 4, minimum))
         }
         ("TXT", data) => RData::TXT(rdata::TXT::new(vec![data.to_owned(); 100])),
         (other, _) => panic!("{other}"),
@@ -77,6 +80,8 @@ struct Script {
     local: bool,
     /// Nothing is written.
     unwritten: bool,
+    /// The extended error of what is not written.
+    why: Option<u16>,
     delay: Duration,
 }
 
@@ -96,6 +101,15 @@ fn denial(rcode: u16, soa: &'static str) -> Script {
     }
 }
 
+/// No upstream answers.
+fn dead() -> Script {
+    Script {
+        unwritten: true,
+        why: Some(ExtendedError::NO_REACHABLE_AUTHORITY),
+        ..Script::default()
+    }
+}
+
 fn rcode(rcode: u16) -> Script {
     Script {
         rcode,
@@ -106,6 +120,9 @@ fn rcode(rcode: u16) -> Script {
 impl Script {
     fn write(&self, query: &Query<'_>, reply: &mut Reply) -> Outcome {
         if self.unwritten {
+            if let Some(code) = self.why {
+                reply.add_extended_error(ExtendedError::new(code, "upstream 192.0.2.53:53: dead"));
+            }
             return Outcome::failed("scripted");
         }
         let mut message = Message::new(0, MessageType::Response, OpCode::Query);

@@ -76,6 +76,54 @@ async fn admission() {
             300,
         ),
         ("NXDOMAIN without SOA", "cache", rcode(3), 0),
+        (
+            "NXDOMAIN, the SOA's minimum below its TTL",
+            "cache",
+            denial(3, "example.org. 600 SOA ns. 60"),
+            60,
+        ),
+        (
+            "NODATA, the SOA's minimum below its TTL",
+            "cache",
+            denial(0, "example.org. 600 SOA ns. 60"),
+            60,
+        ),
+        (
+            "the SOA's minimum above its TTL",
+            "cache",
+            denial(3, "example.org. 60 SOA ns. 600"),
+            60,
+        ),
+        (
+            "the SOA's minimum above the maximum",
+            "cache 30",
+            denial(3, "example.org. 600 SOA ns. 600"),
+            30,
+        ),
+        (
+            "the SOA's minimum below the least TTL",
+            "cache\ndenial 1000 300 20",
+            denial(3, "example.org. 600 SOA ns. 0"),
+            20,
+        ),
+        (
+            "the SOA's minimum of zero, allowed",
+            "cache\ndenial 1000 300 0",
+            denial(3, "example.org. 600 SOA ns. 0"),
+            0,
+        ),
+        (
+            "an alias and the SOA's minimum",
+            "cache",
+            sections(0, &[alias], &["example.net. 600 SOA ns. 60"]),
+            60,
+        ),
+        (
+            "an SOA beside an answer",
+            "cache",
+            sections(0, &[WWW], &["example.org. 600 SOA ns. 60"]),
+            300,
+        ),
         ("nothing at all", "cache", rcode(0), 5),
         (
             "a referral",
@@ -505,17 +553,47 @@ async fn large_replies_are_passed_on() {
     assert_eq!(world.metric("portolan_cache_oversize_total"), 2.0);
 }
 
-/// The entries survive a reload that leaves the settings as they are.
+/// RFC 2308 §5, also for the first client: the SOA alone is lowered to its minimum.
+#[tokio::test]
+async fn a_denial_has_the_soa_minimum() {
+    let world = World::new(
+        "cache",
+        vec![sections(
+            3,
+            &["www.example.org. 300 CNAME gone.example.org."],
+            &["example.org. 600 SOA ns. 60"],
+        )],
+    );
+    for (at, ttls) in [(0.0, [300, 60]), (10.0, [290, 50])] {
+        assert_eq!(world.ask(at, ask("www.example.org.")).await.ttls(), ttls);
+    }
+}
+
+/// The entries survive a reload, unless it asks for another store, or forbids what is stored.
 #[tokio::test]
 async fn reload_keeps_the_entries() {
-    let old = World::new("cache 30", vec![answer(&[WWW])]);
-    old.ask(0.0, ask("www.example.org.")).await;
-    let mut new = World::within(Arc::clone(&old.process), "cache 30", vec![answer(&[WWW])]);
-    new.base = old.base;
-    new.ask(1.0, ask("www.example.org.")).await;
-    assert_eq!(new.asked(), 0);
-    let mut other = World::within(Arc::clone(&old.process), "cache 31", vec![answer(&[WWW])]);
-    other.base = old.base;
-    other.ask(1.0, ask("www.example.org.")).await;
-    assert_eq!(other.asked(), 1);
+    let cases = [
+        ("cache 30", 0),
+        ("cache 31", 0),
+        ("cache 300", 0),
+        ("cache 29", 1),
+        (
+            "cache 30\nsuccess 10000 30 20\nprefetch 10\nserve_stale\nservfail 1s",
+            0,
+        ),
+        ("cache 30\nsuccess 10000 20", 1),
+        ("cache 30\nsuccess 20000", 1),
+        ("cache 30\nmemory 64Mi", 1),
+        ("cache 30\ndisable success example.org", 1),
+        ("cache 30\ndisable success example.net\ndisable denial", 0),
+        ("cache 30 example.org", 1),
+    ];
+    for (text, asked) in cases {
+        let old = World::new("cache 30", vec![answer(&[WWW])]);
+        old.ask(0.0, ask("www.example.org.")).await;
+        let mut new = World::within(Arc::clone(&old.process), text, vec![answer(&[WWW])]);
+        new.base = old.base;
+        new.ask(1.0, ask("www.example.org.")).await;
+        assert_eq!(new.asked(), asked, "{text}");
+    }
 }

@@ -268,3 +268,114 @@ async fn prefer_positive() {
         );
     }
 }
+
+/// While asking fails it is done after one second, two, four ... (RFC 9520 §3.2); the stale answer
+/// is given all the time, in `verify` mode without waiting.
+#[tokio::test]
+async fn a_dead_upstream_is_asked_seldom() {
+    for mode in ["immediate", "verify"] {
+        for script in [dead(), rcode(2), rcode(5)] {
+            let text = format!("cache\nservfail 4s\nserve_stale 1h {mode}");
+            let world = World::new(&text, vec![answer(&[OLD]), script.clone()]);
+            world.ask(0.0, www()).await;
+            let mut asked = Vec::new();
+            for at in 0..44 {
+                let before = world.asked();
+                // Off the whole seconds: the time that a refresh takes is counted.
+                let at = 200.0 + f64::from(at) / 4.0 + 0.1;
+                let got = world.ask(at, www()).await;
+                world.settle().await;
+                assert_eq!(got.texts(), ["www.example.org. 0 IN A 192.0.2.1"]);
+                if world.asked() > before {
+                    asked.push(at as u32);
+                }
+            }
+            // At 200.1, 201.35 (or 201.1), 203.35, 207.35.
+            assert_eq!(asked, [200, 201, 203, 207], "{mode} {script:?}");
+        }
+    }
+}
+
+/// The same while the entry is fresh: a popular name does not ask a dead upstream at each hit.
+#[tokio::test]
+async fn a_failed_prefetch_is_not_repeated_at_once() {
+    let world = World::new("cache\nprefetch 1", vec![answer(&[OLD]), dead()]);
+    world.ask(0.0, www()).await;
+    for at in 0..20 {
+        let got = world.ask(91.0 + f64::from(at) / 40.0, www()).await;
+        assert_eq!(got.rcode, 0);
+        world.settle().await;
+    }
+    assert_eq!(world.asked(), 2);
+    world.ask(92.5, www()).await;
+    world.settle().await;
+    assert_eq!(world.asked(), 3);
+}
+
+/// What is kept so that nobody asks is not asked for ahead of time.
+#[tokio::test]
+async fn a_failure_is_not_prefetched() {
+    let world = World::new("cache\nprefetch 1 1m 90%", vec![rcode(2)]);
+    for at in [0.0, 1.0, 4.0] {
+        assert_eq!(world.ask(at, www()).await.rcode, 2);
+        world.settle().await;
+    }
+    assert_eq!(world.asked(), 1);
+}
+
+/// Fresh or stale, what is positive goes before a denial that is stale.
+#[tokio::test]
+async fn a_stale_denial_hides_no_positive_reply() {
+    let world = World::new(
+        "cache\nprefetch 1 1m 90%\nserve_stale 1h immediate",
+        vec![answer(&[OLD]), denial(3, "example.org. 10 SOA ns."), dead()],
+    );
+    for (at, rcode, ttl) in [
+        (0.0, 0, 100),
+        (20.0, 0, 80),
+        (25.0, 3, 5),
+        (31.0, 0, 69),
+        (150.0, 0, 0),
+    ] {
+        let got = world.ask(at, www()).await;
+        world.settle().await;
+        assert_eq!((got.rcode, got.ttls()), (rcode, vec![ttl]), "{at}");
+    }
+}
+
+/// A popular entry is asked for once, whichever of many threads hit it at one time, also where the
+/// server was configured anew meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_prefetch_over_threads_and_reloads() {
+    let script = || Script {
+        delay: Duration::from_secs(60),
+        ..answer(&[NEW])
+    };
+    let old = World::new("cache\nprefetch 1", vec![answer(&[OLD])]);
+    old.ask(0.0, www()).await;
+    old.then(vec![script()]);
+    let mut new = World::within(
+        Arc::clone(&old.process),
+        "cache\nprefetch 2 2m",
+        vec![script()],
+    );
+    new.base = old.base;
+    let worlds = [Arc::new(old), Arc::new(new)];
+    let start = Arc::new(tokio::sync::Barrier::new(8));
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let (world, start) = (Arc::clone(&worlds[task % 2]), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                for _ in 0..50 {
+                    assert_eq!(world.ask(95.0, www()).await.ttls(), [5]);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let asked: usize = worlds.iter().map(|world| world.asked()).sum();
+    assert_eq!(asked, 2, "the first client, and one prefetch");
+}

@@ -243,7 +243,7 @@ impl Entry {
             });
             let key = Key {
                 namespace: self.key.namespace.clone(),
-                name: slice.name.clone(),
+                name: (&*slice.name).into(),
             };
             let object = EndpointSlice {
                 service: self.key.name.clone(),

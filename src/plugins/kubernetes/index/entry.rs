@@ -3,6 +3,8 @@
 use super::super::object::{Key, Port};
 use super::host::HostName;
 use crate::dns::Name;
+use compact_str::CompactString;
+use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -47,7 +49,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its own addresses; empty for headless and ExternalName services.
-    pub cluster_ips: Box<[IpAddr]>,
+    pub cluster_ips: SmallVec<[IpAddr; 2]>,
     /// Whether it is headless.
     pub headless: bool,
     /// `spec.externalName`, for type ExternalName only.
@@ -209,13 +211,21 @@ impl Entry {
     /// About how many octets the entry takes, as [service, slices]; what it shares with others is
     /// not counted.
     pub(super) fn bytes(&self) -> [usize; 2] {
-        let of_key = size_of::<Key>() + heap(&self.key.namespace) + heap(&self.key.name);
+        let text = |text: &CompactString| match text.is_heap_allocated() {
+            true => heap(text),
+            false => 0,
+        };
+        let of_key = size_of::<Key>() + text(&self.key.namespace) + text(&self.key.name);
         let service = self.service.as_ref().map_or(0, |service| {
             let external = service.external_ips.iter();
             let external: usize = external.map(|text| 16 + heap(text)).sum();
-            size_of_val(&*service.cluster_ips)
-                + service.external_name.as_deref().map_or(0, heap)
-                + external
+            let ips = &service.cluster_ips;
+            let ips = if ips.spilled() {
+                size_of_val(&**ips)
+            } else {
+                0
+            };
+            ips + service.external_name.as_deref().map_or(0, heap) + external
         });
         let slices: usize = self.slices.iter().map(|slice| 64 + heap(&slice.name)).sum();
         let details = self.endpoints.iter().filter_map(Endpoint::given_host);

@@ -26,6 +26,7 @@ pub use host::HostName;
 pub use programming::Programming;
 
 use super::object::{Key, Kind, Object, Pod};
+use compact_str::CompactString;
 use pods::Pods;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -186,7 +187,7 @@ impl Index {
     pub fn export(&self, kind: Kind, each: &mut dyn FnMut(Key, Object)) {
         match kind {
             Kind::Namespace => self.namespaces(|name| {
-                let (namespace, name) = (Box::default(), name.into());
+                let (namespace, name) = (CompactString::default(), name.into());
                 each(Key { namespace, name }, Object::Namespace);
             }),
             Kind::Service => self.services.for_each(|entry| entry.unpack(each)),

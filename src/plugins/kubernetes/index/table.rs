@@ -25,10 +25,16 @@ struct Row<T> {
     value: T,
 }
 
+/// The place among `parts` equal parts of all hashes, and where in that part, as a hash again.
+#[inline]
+const fn scale(hash: u64, parts: usize) -> (usize, u64) {
+    let wide = hash as u128 * parts as u128;
+    ((wide >> 64) as usize, wide as u64)
+}
+
 impl<T: Clone> Table<T> {
-    /// An empty table of `shards` shards (a power of two), with a random seed.
+    /// An empty table of `shards` shards, with a random seed.
     pub(super) fn new(shards: usize) -> Self {
-        debug_assert!(shards.is_power_of_two());
         let empty: Arc<Box<[Row<T>]>> = Arc::default();
         Self {
             shards: (0..shards)
@@ -50,15 +56,32 @@ impl<T: Clone> Table<T> {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Shard<T> {
-        // The upper bits: the lower ones order the rows within the shard just as well.
-        &self.shards[(hash >> 48) as usize & (self.shards.len() - 1)]
+        // By the upper end, so that the rows of a shard are spread evenly over what is left.
+        let (shard, _) = scale(hash, self.shards.len());
+        &self.shards[shard]
+    }
+
+    /// Where the rows of this hash begin, or would.
+    #[inline]
+    fn first(&self, rows: &[Row<T>], hash: u64) -> usize {
+        // Hashes are spread evenly: it is where it is to be expected, or a few rows beside, which
+        // costs one cache line where a binary search touches as many as it has steps.
+        let (_, rest) = scale(hash, self.shards.len());
+        let (mut at, _) = scale(rest, rows.len());
+        while at < rows.len() && rows[at].hash < hash {
+            at += 1;
+        }
+        while at > 0 && rows[at - 1].hash >= hash {
+            at -= 1;
+        }
+        at
     }
 
     /// What `take` makes of the rows of this hash: the first result that is one.
     #[inline]
     pub(super) fn find<R>(&self, hash: u64, take: impl FnMut(&T) -> Option<R>) -> Option<R> {
         let rows = self.shard(hash).load();
-        let first = rows.partition_point(|row| row.hash < hash);
+        let first = self.first(&rows, hash);
         let same = rows[first..].iter().take_while(|row| row.hash == hash);
         same.map(|row| &row.value).find_map(take)
     }
@@ -67,7 +90,7 @@ impl<T: Clone> Table<T> {
     pub(super) fn edit(&self, hash: u64, change: impl FnOnce(&mut SmallVec<[T; 4]>)) {
         let shard = self.shard(hash);
         let rows = shard.load();
-        let first = rows.partition_point(|row| row.hash < hash);
+        let first = self.first(&rows, hash);
         let same = rows[first..].iter().take_while(|row| row.hash == hash);
         let mut values: SmallVec<[T; 4]> = same.map(|row| row.value.clone()).collect();
         let last = first + values.len();

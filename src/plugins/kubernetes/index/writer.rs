@@ -6,6 +6,7 @@ use super::entry::{Entry, Service};
 use super::lists::Lists;
 use super::pods::{Change, PodAt, PodNames};
 use super::{Index, Namespace};
+use compact_str::CompactString;
 use hashbrown::HashTable;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -135,7 +136,12 @@ impl Index {
     }
 
     fn set_slice(&self, writer: &mut Writer, key: Key, slice: &EndpointSlice) {
-        let mut packed = Packed::new(key.name.clone(), slice, self.naming, &mut writer.common);
+        let mut packed = Packed::new(
+            key.name.as_str().into(),
+            slice,
+            self.naming,
+            &mut writer.common,
+        );
         let mark = writer.lists.mark(Kind::EndpointSlice);
         *packed.slice.mark.get_mut() = mark;
         let triggered = packed.slice.triggered;
@@ -255,7 +261,8 @@ impl Index {
         match kind {
             Kind::Namespace => self.namespaces.for_each(|known| {
                 if stale(&known.mark) {
-                    let (namespace, name) = (Box::default(), known.name.clone());
+                    let name = (*known.name).into();
+                    let namespace = CompactString::default();
                     keys.push(Key { namespace, name });
                 }
             }),
@@ -266,7 +273,7 @@ impl Index {
             }),
             Kind::EndpointSlice => self.services.for_each(|entry| {
                 for slice in entry.slices.iter().filter(|slice| stale(&slice.mark)) {
-                    let (namespace, name) = (entry.key.namespace.clone(), slice.name.clone());
+                    let (namespace, name) = (entry.key.namespace.clone(), (*slice.name).into());
                     keys.push(Key { namespace, name });
                 }
             }),
@@ -319,7 +326,7 @@ impl Sink for Index {
             Kind::Namespace => {
                 let hash = self.namespaces.hash([key.name.as_bytes(), b""]);
                 self.namespaces.find(hash, |known| {
-                    (known.name == key.name).then(|| known.mark.store(mark, Relaxed))
+                    (*known.name == *key.name).then(|| known.mark.store(mark, Relaxed))
                 });
             }
             Kind::Service => {

@@ -40,7 +40,7 @@ impl Source<'_> {
     /// Whether `namespaces` lets an entry be seen. (`namespace_labels` is not looked at: KP-3.)
     fn lists(&self, entry: &Entry) -> bool {
         let listed = &self.answers.namespaces;
-        listed.is_empty() || listed.contains(&entry.key.namespace)
+        listed.is_empty() || listed.iter().any(|name| **name == *entry.key.namespace)
     }
 
     fn push_pointer(&self, host: Option<&str>, entry: &Entry, reply: &mut Reply) {

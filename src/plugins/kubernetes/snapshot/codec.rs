@@ -51,8 +51,8 @@ pub(super) fn encode(key: &Key, object: &Object, out: &mut Vec<u8>) {
 pub(super) fn decode(kind: Kind, record: &[u8]) -> Option<(Key, Object)> {
     let mut rest = Rest(record);
     let key = Key {
-        namespace: rest.text()?,
-        name: rest.text()?,
+        namespace: rest.text()?.into(),
+        name: rest.text()?.into(),
     };
     let object = match kind {
         Kind::Namespace => Object::Namespace,
@@ -64,7 +64,7 @@ pub(super) fn decode(kind: Kind, record: &[u8]) -> Option<(Key, Object)> {
             ports: rest.list(Rest::port)?,
         }),
         Kind::EndpointSlice => Object::EndpointSlice(EndpointSlice {
-            service: rest.text()?,
+            service: rest.text()?.into(),
             endpoints: rest.list(|rest| {
                 Some(Endpoint {
                     ip: rest.address()?,

@@ -152,7 +152,7 @@ fn object() -> impl Strategy<Value = Object> {
     );
     let slice = slice.prop_map(|(service, endpoints, ports, cluster, triggered)| {
         Object::EndpointSlice(EndpointSlice {
-            service,
+            service: service.into(),
             endpoints,
             ports,
             cluster,
@@ -176,7 +176,9 @@ proptest! {
     fn objects_come_back_as_they_were(
         mut objects in prop::collection::vec(((name(), name()), object()), 0..40)
             .prop_map(|all| -> Vec<_> {
-                let pair = |((namespace, name), object)| (Key { namespace, name }, object);
+                let pair = |((namespace, name), object): ((Box<str>, Box<str>), Object)| {
+                    (key(&namespace, &name), object)
+                };
                 all.into_iter().map(pair).collect()
             }),
     ) {

@@ -58,7 +58,7 @@ fn add(slices: &mut Vec<(Key, EndpointSlice)>, first: usize, service: &Manifest,
     let endpoints = addresses(pod, service).into_iter().map(|ip| Endpoint {
         ip,
         hostname: hostname.clone(),
-        target: (pod.key.name.len() < 64).then(|| pod.key.name.clone()),
+        target: (pod.key.name.len() < 64).then(|| pod.key.name.as_str().into()),
         zone: None,
     });
     let ports = ports(service, pod);

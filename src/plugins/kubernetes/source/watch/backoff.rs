@@ -13,6 +13,8 @@ pub struct Timing {
     pub response: Duration,
     /// How long a stream may be silent. (The server sends a bookmark about once a minute.)
     pub silence: Duration,
+    /// The same while it lists, when the server has everything at hand.
+    pub listing: Duration,
     /// The least time that the server is asked to keep a watch open; the longest is twice this.
     pub watch: Duration,
 }
@@ -24,6 +26,7 @@ impl Default for Timing {
             longest_pause: Duration::from_secs(30),
             response: Duration::from_secs(60),
             silence: Duration::from_secs(150),
+            listing: Duration::from_secs(15),
             watch: Duration::from_secs(300),
         }
     }
@@ -46,6 +49,11 @@ impl Timing {
     pub(super) fn pause_at_least(&self, failures: u32, wanted: Duration) -> Duration {
         self.pause_after(failures)
             .max(wanted.min(self.longest_pause))
+    }
+
+    /// How long a stream may be silent, by whether it lists.
+    pub(super) const fn patience(&self, lists: bool) -> Duration {
+        if lists { self.listing } else { self.silence }
     }
 
     /// How long the server is asked to keep the next watch open.

@@ -87,10 +87,11 @@ impl Watcher {
         // The server ends the watch; if it does not, the connection is dead.
         let last = Instant::now() + open + self.timing.response;
         let mut frames = Frames::new(response.format);
-        let mut silent_at = Instant::now() + self.timing.silence;
+        let mut silent_at = Instant::now() + self.timing.patience(version.is_none());
         loop {
             let received = timeout_at(silent_at.min(last), chunk(&mut response.body)).await;
-            let received = received.map_err(|_| Failure::Silent(self.timing.silence))??;
+            let patience = self.timing.patience(version.is_none());
+            let received = received.map_err(|_| Failure::Silent(patience))??;
             let Some(chunk) = received else {
                 return Err(Failure::Ended);
             };
@@ -107,7 +108,7 @@ impl Watcher {
                 match self.apply(response.format, frame, version) {
                     step @ (Step::Applied | Step::Listed) => {
                         *progress |= version.is_some() && matches!(step, Step::Applied);
-                        silent_at = Instant::now() + self.timing.silence;
+                        silent_at = Instant::now() + self.timing.patience(version.is_none());
                     }
                     Step::Idle => {}
                     // What else is missing nobody knows: only a list tells. A server that keeps on

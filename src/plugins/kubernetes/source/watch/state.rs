@@ -111,6 +111,8 @@ impl State {
                 Some(version) => Self::Watch {
                     version: version.clone(),
                 },
+                // What begins a list and does not go on may do better with pages.
+                None if matches!(failure, Failure::Silent(_)) => Self::PAGES,
                 None if failures >= PATIENCE || failure.is_refusal() => Self::PAGES,
                 None => state,
             },
@@ -203,6 +205,7 @@ mod tests {
         assert!(silence(Some("7")).is_silence(false));
         assert!(!silence(Some("7")).is_silence(true), "a bookmark came");
         assert!(!silence(None).is_silence(false), "the list was silent");
+        assert_eq!(State::StreamList.after(&silence(None), 1), State::PAGES);
         assert_eq!(watch().despite(1), watch());
         assert_eq!(watch().despite(2), State::StreamList);
         assert_eq!(State::PAGES.despite(2), State::PAGES);
