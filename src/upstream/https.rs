@@ -66,7 +66,7 @@ impl Line for Session {
         !self.requests.is_closed()
     }
 
-    async fn ask(&self, query: &mut [u8]) -> Result<Bytes, ExchangeError> {
+    async fn ask(&self, query: &mut [u8]) -> Result<Vec<u8>, ExchangeError> {
         // §4.1: the same question is the same request, for the caches on the way.
         protocol::set_id(query, 0);
         let question = protocol::question(query).ok_or(ExchangeError::NoQuestion)?;
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// The DNS message in a response.
-    async fn message(&self, response: Response<Incoming>) -> Result<Bytes, ExchangeError> {
+    async fn message(&self, response: Response<Incoming>) -> Result<Vec<u8>, ExchangeError> {
         let status = response.status();
         if status != StatusCode::OK {
             return Err(self.http(&format!("HTTP status {status}")));
@@ -127,7 +127,7 @@ impl Session {
                 Err(error) => self.http(&error.to_string()),
             }
         })?;
-        Ok(body.to_bytes())
+        Ok(body.to_bytes().into())
     }
 
     fn http(&self, why: &str) -> ExchangeError {

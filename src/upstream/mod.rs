@@ -468,12 +468,11 @@ impl Pools {
         timeout: Duration,
     ) -> Result<Vec<u8>, ExchangeError> {
         let reused = |reused: bool| self.count(protocol, reused);
-        let reply = match &self.encrypted {
-            None => return self.tcp.exchange(query, timeout, reused).await,
+        match &self.encrypted {
+            None => self.tcp.exchange(query, timeout, reused).await,
             Some(Encrypted::Tls(pool)) => pool.exchange(query, timeout, reused).await,
             Some(Encrypted::Https(pool)) => pool.exchange(query, timeout, reused).await,
-        };
-        reply.map(Vec::from)
+        }
     }
 
     fn count(&self, protocol: Protocol, reused: bool) {

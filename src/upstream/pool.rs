@@ -6,7 +6,6 @@
 use super::encryption::{DohMethod, tls_error};
 use super::{Cause, ExchangeError, Operation, PoolSettings, Protocol, protocol};
 use crate::limits::{UPSTREAM_TLS_CONNECTIONS, UPSTREAM_TLS_IN_FLIGHT, UPSTREAM_TLS_TARGET};
-use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +29,7 @@ pub(super) trait Line: Send + Sync + Sized + 'static {
     fn is_open(&self) -> bool;
 
     /// Sends `query`, which has a question, and gives its reply.
-    fn ask(&self, query: &mut [u8]) -> impl Future<Output = Result<Bytes, ExchangeError>> + Send;
+    fn ask(&self, query: &mut [u8]) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> + Send;
 }
 
 /// The connections to one upstream.
@@ -79,7 +78,7 @@ impl<L: Line> LinePool<L> {
         query: &mut [u8],
         timeout: Duration,
         reused: impl FnOnce(bool),
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         protocol::question(query).ok_or(ExchangeError::NoQuestion)?;
         let started = Instant::now();
         let lease = self.lease(None)?;
@@ -103,7 +102,7 @@ impl<L: Line> LinePool<L> {
         lease: &Lease<'_, L>,
         query: &mut [u8],
         timeout: Duration,
-    ) -> Result<Bytes, ExchangeError> {
+    ) -> Result<Vec<u8>, ExchangeError> {
         let link = &lease.link;
         let timed_out = |operation| self.dialer.error(operation, None, Cause::Timeout);
         let line = match timeout_at(Instant::now() + timeout, link.line()).await {

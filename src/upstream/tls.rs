@@ -5,7 +5,6 @@ use super::protocol::{Arrival, InFlight};
 use super::{Cause, ExchangeError, Operation, Protocol};
 use crate::dns::Header;
 use crate::limits::{UPSTREAM_TLS_IN_FLIGHT, UPSTREAM_TLS_TARGET};
-use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-type Waiter = oneshot::Sender<Result<Bytes, ExchangeError>>;
+type Waiter = oneshot::Sender<Result<Vec<u8>, ExchangeError>>;
 
 /// How long saying goodbye to a server may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -70,7 +69,7 @@ impl Line for Pipeline {
         self.shared.table().closed.is_none() && !self.frames.is_closed()
     }
 
-    async fn ask(&self, query: &mut [u8]) -> Result<Bytes, ExchangeError> {
+    async fn ask(&self, query: &mut [u8]) -> Result<Vec<u8>, ExchangeError> {
         let (waiter, reply) = oneshot::channel();
         let id = {
             let mut table = self.shared.table();
@@ -104,7 +103,7 @@ impl Line for Pipeline {
 struct Place<'a> {
     shared: &'a Shared,
     id: u16,
-    reply: oneshot::Receiver<Result<Bytes, ExchangeError>>,
+    reply: oneshot::Receiver<Result<Vec<u8>, ExchangeError>>,
 }
 
 impl Drop for Place<'_> {
@@ -156,7 +155,7 @@ async fn read(mut stream: impl AsyncRead + Unpin, shared: &Shared) -> ExchangeEr
         };
         let mut table = shared.table();
         let _ = match table.in_flight.arrive(&message) {
-            Arrival::Reply(waiter) | Arrival::OtherCase(waiter) => waiter.send(Ok(message.into())),
+            Arrival::Reply(waiter) | Arrival::OtherCase(waiter) => waiter.send(Ok(message)),
             // Nobody but the upstream can have sent it: there will be no other reply.
             Arrival::OtherQuestion => {
                 let id = Header::read(&message).unwrap_or_default().id;

@@ -92,7 +92,9 @@ fn upstream(token: &Token, directory: &Path, resolvers: &[SocketAddr]) -> Result
     let is_address = address(&host, port);
     let addresses = match is_address {
         Some(address) => {
-            stub::warn_of(token, address);
+            if encrypted.is_none() {
+                stub::warn_of(token, address);
+            }
             vec![address]
         }
         None if encrypted.is_some() => host_name(token, &host, port, resolvers)?,

@@ -76,8 +76,8 @@ async fn queries_are_pipelined_and_answered_in_any_order() {
     const QUERIES: u16 = 9;
     let authority = Authority::new("ours");
     let own = |seen: &Seen| {
-        let qtype = u32::from(seen.packet[seen.packet.len() - 3]);
-        Act::Send(reply(&seen.packet, 0, &[&a(qtype, ONE)]))
+        let number = u32::from(seen.packet[14] - b'0');
+        Act::Send(reply(&seen.packet, 0, &[&a(number, ONE)]))
     };
     for scheme in ["tls", "https"] {
         let server = match scheme {
@@ -103,12 +103,12 @@ async fn queries_are_pipelined_and_answered_in_any_order() {
         let to = format!("{scheme}://{}", server.addr);
         let block = Arc::new(forward(&to, &authority, ""));
         let mut tasks = tokio::task::JoinSet::new();
-        for qtype in 1..=QUERIES {
+        for number in 1..=QUERIES {
             let block = Arc::clone(&block);
             tasks.spawn(async move {
-                let packet = query(7, "www.example.org", RecordType(qtype));
+                let packet = query(7, &format!("n{number}.example"), RecordType::A);
                 let answer = block.udp(packet.clone()).await;
-                let right = expected(&packet, 0, &[&a(u32::from(qtype), ONE)]);
+                let right = expected(&packet, 0, &[&a(u32::from(number), ONE)]);
                 assert_eq!(answer.message, right, "{:?}", answer.extended);
             });
         }
