@@ -10,9 +10,10 @@ use crate::dns::Zone;
 use crate::limits::UPSTREAM_MARKS;
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 static IN_FLIGHT: [AtomicU64; UPSTREAM_MARKS] = [const { AtomicU64::new(0) }; UPSTREAM_MARKS];
 /// Unknown outside, so that nobody can choose a query that looks like another one.
@@ -37,8 +38,8 @@ impl Origin {
     }
 
     /// Runs `exchange` with its queries marked as this block's.
-    pub async fn sends<F: Future>(self, exchange: F) -> F::Output {
-        sent_by(Some(self), exchange).await
+    pub const fn sends<F: Future>(self, exchange: F) -> SentBy<F> {
+        sent_by(Some(self), exchange)
     }
 
     /// Whether this block has sent a query with this id and question, as they are spelled here,
@@ -59,15 +60,30 @@ pub(super) fn origin() -> Option<Origin> {
 }
 
 /// Runs `exchange` on behalf of somebody.
-pub(super) async fn sent_by<F: Future>(origin: Option<Origin>, exchange: F) -> F::Output {
-    let mut exchange = pin!(exchange);
-    std::future::poll_fn(|cx| {
-        let before = ORIGIN.replace(origin);
-        let polled = exchange.as_mut().poll(cx);
+pub(super) const fn sent_by<F: Future>(origin: Option<Origin>, exchange: F) -> SentBy<F> {
+    SentBy { origin, exchange }
+}
+
+pin_project_lite::pin_project! {
+    /// An exchange with its queries marked. (An `async fn` would hold the exchange twice.)
+    #[derive(Debug)]
+    pub struct SentBy<F> {
+        origin: Option<Origin>,
+        #[pin]
+        exchange: F,
+    }
+}
+
+impl<F: Future> Future for SentBy<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let before = ORIGIN.replace(*this.origin);
+        let polled = this.exchange.poll(cx);
         ORIGIN.set(before);
         polled
-    })
-    .await
+    }
 }
 
 const fn slot(id: u16) -> &'static AtomicU64 {

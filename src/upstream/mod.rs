@@ -281,7 +281,7 @@ impl Upstream {
         let protocol = self.protocol(protocol);
         let result = match protocol {
             Protocol::Udp => self.exchange_udp(query, timeout).await,
-            _ => self.exchange_stream(query, protocol, timeout).await,
+            _ => Box::pin(self.exchange_stream(query, protocol, timeout)).await,
         };
         if let (Err(ExchangeError::Busy { .. }), Some(metrics)) = (&result, &self.pools.metrics) {
             metrics.rejected.inc();
@@ -290,43 +290,51 @@ impl Upstream {
         self.checked(result?, protocol)
     }
 
-    /// An exchange over UDP. What came back doubtful is asked again over TCP, which proves the
-    /// source.
+    /// An exchange over UDP. What came back doubtful is asked again.
     async fn exchange_udp(
         &self,
         query: &mut [u8],
         timeout: Duration,
     ) -> Result<Vec<u8>, ExchangeError> {
-        let pools = &*self.pools;
-        match self
-            .ask_udp(query, timeout, pools.spelling.is_random())
-            .await
-        {
-            Err(ExchangeError::Guessed { .. }) => {
-                self.exchange_stream(query, Protocol::Tcp, timeout).await
-            }
-            Err(ExchangeError::OtherCase { .. }) => {
-                if let Some(metrics) = &pools.metrics {
-                    metrics.case_ignored.inc();
-                }
-                let asked = self.exchange_stream(query, Protocol::Tcp, timeout).await;
-                let asked = match asked {
-                    // An upstream without TCP: a forger would have to guess another id and port.
-                    Err(ExchangeError::Io { .. }) => self.ask_udp(query, timeout, false).await,
-                    asked => asked,
-                };
-                if asked.is_ok() && pools.spelling.ignored() {
-                    tracing::warn!(
-                        target: "plugin/forward",
-                        "upstream {} does not keep the case of names: for an hour they go out as \
-                         clients spell them",
-                        pools.remote
-                    );
-                }
-                asked
+        let random = self.pools.spelling.is_random();
+        match self.ask_udp(query, timeout, random).await {
+            // In a box: it is rare, and would make every query's future larger.
+            Err(error @ (ExchangeError::Guessed { .. } | ExchangeError::OtherCase { .. })) => {
+                Box::pin(self.ask_again(query, timeout, error)).await
             }
             asked => asked,
         }
+    }
+
+    /// Asks over TCP, which proves the source, what came back doubtful over UDP.
+    async fn ask_again(
+        &self,
+        query: &mut [u8],
+        timeout: Duration,
+        error: ExchangeError,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let asked = self.exchange_stream(query, Protocol::Tcp, timeout).await;
+        if !matches!(error, ExchangeError::OtherCase { .. }) {
+            return asked;
+        }
+        let pools = &*self.pools;
+        if let Some(metrics) = &pools.metrics {
+            metrics.case_ignored.inc();
+        }
+        let asked = match asked {
+            // An upstream without TCP: a forger would have to guess another id and port.
+            Err(ExchangeError::Io { .. }) => self.ask_udp(query, timeout, false).await,
+            asked => asked,
+        };
+        if asked.is_ok() && pools.spelling.ignored() {
+            tracing::warn!(
+                target: "plugin/forward",
+                "upstream {} does not keep the case of names: for an hour they go out as clients \
+                 spell them",
+                pools.remote
+            );
+        }
+        asked
     }
 
     /// Asks over UDP, with the letters of the question in random case or in the client's.

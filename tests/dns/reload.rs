@@ -1,8 +1,7 @@
 //! Reload under load: the Corefile changes under a real load generator, and no query is lost.
 
-use crate::support::process::{Portolan, have};
+use crate::support::process::{Portolan, free_port, have};
 use std::fs;
-use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,11 +30,6 @@ fn corefile([port, outside]: [u16; 2], ttl: u32, round: u32) -> String {
 }}
 "
     )
-}
-
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
 }
 
 #[test]

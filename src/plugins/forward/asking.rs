@@ -151,17 +151,8 @@ impl Stanza {
             && peer.upstream.protocol(asked.protocol) == Protocol::Udp
             && is_truncated(message)
         {
-            peer.count_retry(Reason::Truncated);
-            let over_tcp = Asked {
-                protocol: Protocol::Tcp,
-                ..asked
-            };
-            let given = self.config.times_given;
-            let limit = if given { time } else { time.min(TCP_TIMEOUT) };
-            let again = exchange(peer, &mut packet, over_tcp, limit, Instant::now());
-            // Connecting counts, so that the truncated reply still comes in time. In a box: it is
-            // rare, and would make every query's future larger.
-            if let Ok(Ok(whole)) = Box::pin(timeout(limit, again)).await {
+            // In a box: it is rare, and would make every query's future larger.
+            if let Some(whole) = Box::pin(self.ask_whole(peer, asked, time)).await {
                 result = Ok(whole);
             }
         }
@@ -170,6 +161,28 @@ impl Stanza {
             asked: started,
             result,
         }
+    }
+}
+
+impl Stanza {
+    /// Asks over TCP what was truncated over UDP.
+    async fn ask_whole(
+        &self,
+        peer: &Peer,
+        asked: Asked<'_>,
+        time: Duration,
+    ) -> Option<(Bytes, Rcode)> {
+        peer.count_retry(Reason::Truncated);
+        let mut packet = asked.packet.to_vec();
+        let asked = Asked {
+            protocol: Protocol::Tcp,
+            ..asked
+        };
+        let given = self.config.times_given;
+        let limit = if given { time } else { time.min(TCP_TIMEOUT) };
+        let whole = exchange(peer, &mut packet, asked, limit, Instant::now());
+        // Connecting counts, so that the truncated reply still comes in time.
+        timeout(limit, whole).await.ok()?.ok()
     }
 }
 
@@ -182,8 +195,10 @@ async fn exchange(
     started: Instant,
 ) -> Result<(Bytes, Rcode), ExchangeError> {
     let protocol = peer.upstream.protocol(asked.protocol);
-    let exchange = peer.upstream.exchange(packet, protocol, time);
-    let message = asked.origin.sends(exchange).await?;
+    let message = asked
+        .origin
+        .sends(peer.upstream.exchange(packet, protocol, time))
+        .await?;
     let rcode = rcode(&message);
     peer.observe(started.elapsed(), rcode);
     if protocol == Protocol::Udp && message.len() > asked.limit {

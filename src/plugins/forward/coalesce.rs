@@ -61,15 +61,13 @@ impl<T: Clone + Send + Sync + 'static> Coalescer<T> {
     }
 
     /// The exchange in flight under `key`, or else the one that `start` makes; whether it was
-    /// joined. Whoever waits drives it; it ends early only if nobody waits any more.
-    pub(super) fn join<F>(
+    /// joined. Whoever waits drives it; it ends early only if nobody waits any more. While it holds
+    /// what `start` is given, others can join it.
+    pub(super) fn join(
         self: &Arc<Self>,
         key: Key,
-        start: impl FnOnce() -> F,
-    ) -> (Flight<T>, bool)
-    where
-        F: Future<Output = T> + Send + 'static,
-    {
+        start: impl FnOnce(Option<Landing<T>>) -> BoxFuture<'static, T>,
+    ) -> (Flight<T>, bool) {
         let mut flights = self.lock();
         if let Some(flight) = flights
             .by_key
@@ -80,20 +78,15 @@ impl<T: Clone + Send + Sync + 'static> Coalescer<T> {
         }
         flights.started += 1;
         let number = flights.started;
-        let exchange = start();
         if flights.by_key.len() >= FORWARD_SHARED_QUESTIONS {
-            return (exchange.boxed().shared(), false);
+            return (start(None).shared(), false);
         }
         let landing = Landing {
             coalescer: Arc::clone(self),
             key: key.clone(),
             number,
         };
-        let flight = async move {
-            let _landing = landing;
-            exchange.await
-        };
-        let flight = flight.boxed().shared();
+        let flight = start(Some(landing)).shared();
         if let Some(weak) = flight.downgrade() {
             flights.by_key.insert(key, (number, weak));
         }
@@ -106,7 +99,7 @@ impl<T: Clone + Send + Sync + 'static> Coalescer<T> {
 }
 
 /// Takes an exchange from the table when it ends, or when nobody waits for it any more.
-struct Landing<T: Clone + Send + Sync + 'static> {
+pub(super) struct Landing<T: Clone + Send + Sync + 'static> {
     coalescer: Arc<Coalescer<T>>,
     key: Key,
     number: u64,
@@ -132,23 +125,41 @@ mod tests {
         Key(SmallVec::from_slice(&[octet]))
     }
 
+    fn flying<T: Clone + Send + Sync + 'static>(
+        landing: Option<Landing<T>>,
+        exchange: impl Future<Output = T> + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        Box::pin(async move {
+            let _landing = landing;
+            exchange.await
+        })
+    }
+
     #[tokio::test]
     async fn a_flight_is_joined_until_it_ends() {
         let coalescer = Arc::new(Coalescer::new());
-        let (first, joined) = coalescer.join(key(1), || ready(1));
+        let (first, joined) = coalescer.join(key(1), |landing| flying(landing, ready(1)));
         assert!(!joined);
-        let (second, joined) = coalescer.join(key(1), || ready(2));
+        let (second, joined) = coalescer.join(key(1), |landing| flying(landing, ready(2)));
         assert!(joined);
-        assert!(!coalescer.join(key(2), || ready(2)).1);
+        assert!(
+            !coalescer
+                .join(key(2), |landing| flying(landing, ready(2)))
+                .1
+        );
         assert_eq!((first.await, second.await), (1, 1));
         assert!(coalescer.lock().by_key.is_empty());
-        assert!(!coalescer.join(key(1), || ready(3)).1);
+        assert!(
+            !coalescer
+                .join(key(1), |landing| flying(landing, ready(3)))
+                .1
+        );
     }
 
     #[test]
     fn a_flight_that_nobody_waits_for_is_gone() {
         let coalescer: Arc<Coalescer<()>> = Arc::new(Coalescer::new());
-        let (flight, _) = coalescer.join(key(1), pending);
+        let (flight, _) = coalescer.join(key(1), |landing| flying(landing, pending()));
         drop(flight);
         assert!(coalescer.lock().by_key.is_empty());
     }

@@ -92,11 +92,16 @@ async fn ask(stanza: &Arc<Stanza>, cx: &OwnedContext) -> Answered {
     };
     // A recorded question goes out on its own, so that there is something to record.
     let Some(key) = key.filter(|_| cx.trace.is_none()) else {
-        return stanza.ask(&packet, protocol, limit, Some(cx)).await;
+        // In a box: it is rare, and would make every query's future larger.
+        return Box::pin(stanza.ask(&packet, protocol, limit, Some(cx))).await;
     };
-    let (flight, joined) = stanza.coalescer.join(key, || {
+    let (flight, joined) = stanza.coalescer.join(key, |landing| {
         let stanza = Arc::clone(stanza);
-        async move { stanza.ask(&packet, protocol, limit, None).await }
+        // Built where it stays: it is long, and moving it costs.
+        Box::pin(async move {
+            let _landing = landing;
+            stanza.ask(&packet, protocol, limit, None).await
+        })
     });
     if joined {
         stanza.coalesced.inc();

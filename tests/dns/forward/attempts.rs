@@ -121,8 +121,9 @@ async fn the_first_usable_reply_wins() {
         (&[SERVFAIL], &[REFUSED], Rcode::SERVFAIL, 0, [1, 1]),
         (&[REFUSED], &[SERVFAIL], Rcode::REFUSED, 0, [1, 1]),
         (&[SERVFAIL], &[Silent], Rcode::SERVFAIL, 1900, [1, 1]),
-        (&[Errs], &[Answers(5)], Rcode::NOERROR, 5, [1, 1]),
-        (&[Errs], &[Errs], Rcode::FORMERR, 0, [1, 1]),
+        // Over UDP a forger may have sent it: the right reply may still come.
+        (&[Errs], &[Answers(5)], Rcode::NOERROR, 405, [1, 1]),
+        (&[Errs], &[Errs], Rcode::FORMERR, 1900, [2, 1]),
     ];
     for (first, second, rcode, millis, asked) in rows {
         let ((one, _), (two, _)) = (scripted(first).await, scripted(second).await);
