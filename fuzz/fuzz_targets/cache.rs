@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use portolan::corefile::Error;
-use portolan::dns::{Header, OwnedQuery, Query, Record, RecordType, Records, Reply, Section};
+use portolan::dns::{Header, OwnedQuery, Query, RecordType, Records, Reply};
 use portolan::metrics::Shard;
 use portolan::plugin::{
     Client, Context, Outcome, Plugin, PluginEntry, Process, Setup, Step, Transport,
@@ -14,6 +14,7 @@ use portolan::plugin::{
 use portolan::plugins::cache;
 use portolan::server::answer::{Answered, Received, answer};
 use portolan::server::{Configuration, Routes};
+use portolan::upstream::sanitize::{self, Checked};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -75,15 +76,12 @@ impl Plugin for Upstream {
         let mut message = header.to_wire().to_vec();
         message.extend_from_slice(cx.query.question());
         message.extend_from_slice(records);
-        // What is in front of the cache takes out an OPT outside of the additional section.
-        let misplaced = |record: &Record| {
-            record.rtype == RecordType::OPT && record.section != Section::Additional
+        // As `forward` does.
+        let message = match sanitize::check(&message) {
+            Checked::Malformed => return Step::Done(Outcome::failed("cut")),
+            Checked::Clean => message,
+            Checked::Cleaned { message, .. } => message,
         };
-        let records = Records::new(&message).into_iter().flatten().flatten();
-        if records.into_iter().any(|record| misplaced(&record)) {
-            return Step::Done(Outcome::failed("a misplaced OPT"));
-        }
-        // As `forward` does; a message that is cut does not get as far as this.
         Step::Done(match reply.adopt(&cx.query, &message) {
             Ok(()) => Outcome::Written,
             Err(error) => Outcome::failed(error.to_string()),
@@ -265,10 +263,9 @@ fuzz_target!(|data: &[u8]| {
     let [flags, size, how, high, low, other, bits @ ..] = data else {
         return;
     };
-    let ([bits_high, bits_low, a, b, c], records) = (match bits.split_first_chunk::<5>() {
-        Some(split) => split,
-        None => return,
-    });
+    let Some(([bits_high, bits_low, a, b, c], records)) = bits.split_first_chunk::<5>() else {
+        return;
+    };
     let rig = rig().lock().unwrap();
     // A name of its own for every input: none finds what another left.
     static NUMBER: AtomicU32 = AtomicU32::new(0);

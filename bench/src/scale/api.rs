@@ -131,9 +131,12 @@ pub fn kubeconfig() -> Result<String, String> {
     std::env::var("KUBECONFIG").map_err(|_| "KUBECONFIG names no kubeconfig file".to_owned())
 }
 
-/// A runtime for a command.
+/// A runtime for a command. Its threads stand back behind whatever loads or asks the servers.
 pub fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.on_thread_start(|| {
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    });
     let built = builder.worker_threads(2).enable_all().build();
     built.map_err(|error| error.to_string())
 }

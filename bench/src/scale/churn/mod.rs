@@ -62,7 +62,11 @@ pub fn run(args: &mut Args) -> Result<(), String> {
         options,
         folder: tempfile::tempdir().map_err(|error| error.to_string())?,
     };
-    bench.runtime.spawn(watch::tell(bench.cluster.share()));
+    for sort in [Sort::Control, Sort::Slices] {
+        bench
+            .runtime
+            .spawn(watch::tell(bench.cluster.share(), sort));
+    }
     println!("\n{HEAD}");
     let mut done = Ok(());
     for mode in modes {

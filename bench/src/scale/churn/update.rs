@@ -124,10 +124,15 @@ impl Cluster {
         self.domain(&format!("stable-{index}"))
     }
 
-    /// The path of the namespace's endpoint slices.
-    pub fn slices(&self) -> String {
+    /// The path of what is updated.
+    pub fn path(&self, sort: Sort) -> String {
         let namespace = &self.namespace;
-        format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+        match sort {
+            Sort::Control => format!("/api/v1/namespaces/{namespace}/configmaps"),
+            Sort::Slices => {
+                format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices")
+            }
+        }
     }
 
     fn domain(&self, service: &str) -> String {
@@ -216,7 +221,7 @@ impl Cluster {
         let endpoints: Vec<Value> = endpoints.collect();
         match sort {
             Sort::Slices => (
-                self.slices(),
+                self.path(sort),
                 json!({
                     "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
                     "addressType": "IPv4", "endpoints": endpoints,
@@ -228,7 +233,7 @@ impl Cluster {
                 let data = json!({"at": format!("{:?}", self.epoch.elapsed()),
                     "data": Value::from(endpoints).to_string()});
                 (
-                    format!("/api/v1/namespaces/{namespace}/configmaps"),
+                    self.path(sort),
                     json!({"metadata": {"name": name}, "data": data}),
                 )
             }

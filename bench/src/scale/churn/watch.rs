@@ -1,6 +1,8 @@
-//! A watch of the slices beside the servers': when the API server tells of a change.
+//! Watches beside the servers': when the API server tells of a change.
+//!
+//! The config maps are watched as well, so that the API server has the same to do in both phases.
 
-use super::update::{Cluster, ENDPOINTS};
+use super::update::{Cluster, ENDPOINTS, Sort};
 use crate::scale::history::version;
 use http::Request;
 use http_body_util::BodyExt;
@@ -9,20 +11,20 @@ use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Notes in the histories when a watch tells of each version; for ever.
-pub async fn tell(cluster: Cluster) {
+/// Watches what is updated, and notes in the histories when it tells of each version; for ever.
+pub async fn tell(cluster: Cluster, sort: Sort) {
     loop {
-        if let Err(error) = follow(&cluster).await {
+        if let Err(error) = follow(&cluster, sort).await {
             eprintln!("  the watch beside the servers: {error}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn follow(cluster: &Cluster) -> Result<(), String> {
+async fn follow(cluster: &Cluster, sort: Sort) -> Result<(), String> {
     let uri = format!(
         "{}?watch=1&resourceVersion=0&timeoutSeconds=7200",
-        cluster.slices()
+        cluster.path(sort)
     );
     let request = Request::get(uri).body(Body::empty());
     let request = request.map_err(|error| error.to_string())?;
