@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use kube::client::{Body, Client, ClientBuilder};
-use kube::config::{Config, KubeConfigOptions};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often a request is made again that the server is too busy for.
@@ -22,14 +23,25 @@ pub struct Api {
 }
 
 impl Api {
-    /// Reads the kubeconfig file.
+    /// Reads the kubeconfig file that `KUBECONFIG` names.
     pub async fn from_environment() -> Result<Self, String> {
         kubeconfig()?;
+        let options = KubeConfigOptions::default();
+        let config = Config::from_kubeconfig(&options).await;
+        Self::from_config(config.map_err(|error| error.to_string())?)
+    }
+
+    /// Reads this kubeconfig file.
+    pub async fn from_file(path: &Path) -> Result<Self, String> {
+        let file = Kubeconfig::read_from(path).map_err(|error| error.to_string())?;
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(file, &options).await;
+        Self::from_config(config.map_err(|error| error.to_string())?)
+    }
+
+    fn from_config(mut config: Config) -> Result<Self, String> {
         // A provider that is installed already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = Config::from_kubeconfig(&KubeConfigOptions::default())
-            .await
-            .map_err(|error| error.to_string())?;
         config.default_retry = false;
         // A list of everything may take long.
         config.read_timeout = None;

@@ -1,7 +1,7 @@
 //! The arguments of a command: `--name value`, and a few flags without value.
 
 /// Flags that stand alone.
-const ALONE: [&str; 3] = ["--delete", "--keep", "--no-cache"];
+const ALONE: [&str; 4] = ["--delete", "--keep", "--no-cache", "--stand-in"];
 
 /// Arguments, of which each command takes what it knows.
 pub struct Args {
@@ -13,7 +13,7 @@ impl Args {
     pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut left = Vec::new();
         while let Some(name) = args.next() {
-            if matches!(name.as_str(), "--help" | "-h") {
+            if matches!(name.as_str(), "--help" | "-help" | "-h") {
                 return Ok(None);
             }
             if !name.starts_with("--") {

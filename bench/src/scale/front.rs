@@ -86,14 +86,7 @@ impl Front {
 
     /// Writes a kubeconfig that leads here.
     pub fn kubeconfig(&self, path: &Path) -> Result<(), String> {
-        let text = format!(
-            "apiVersion: v1\nkind: Config\nclusters: [{{name: front, cluster: {{server: \"http://{}\"}}}}]\n\
-             users: [{{name: none, user: {{}}}}]\n\
-             contexts: [{{name: front, context: {{cluster: front, user: none}}}}]\n\
-             current-context: front\n",
-            self.addr
-        );
-        std::fs::write(path, text).map_err(|error| error.to_string())
+        std::fs::write(path, kubeconfig(self.addr)).map_err(|error| error.to_string())
     }
 
     /// Waits until nothing is on its way any more.
@@ -127,6 +120,16 @@ impl Front {
         self.quiet().await;
         Ok(kinds)
     }
+}
+
+/// A kubeconfig that leads to an API server without TLS.
+pub fn kubeconfig(addr: SocketAddr) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters: [{{name: front, cluster: {{server: \"http://{addr}\"}}}}]\n\
+         users: [{{name: none, user: {{}}}}]\n\
+         contexts: [{{name: front, context: {{cluster: front, user: none}}}}]\n\
+         current-context: front\n"
+    )
 }
 
 /// A parameter of a request's query.

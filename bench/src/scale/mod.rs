@@ -68,7 +68,10 @@ fresh:
 
 churn:
   --rate N            slice updates a second (default 500)
-  --seconds N         of each of three phases: quiet, control, churn (default 300)
+  --seconds N         of churn, the last of three phases (default 300)
+  --calm N            of the two before it, quiet and control (default: as long)
+  --stand-in          in the place of KUBECONFIG's an API server within this tool, which leaves the
+                      CPUs to what is measured; it has a cluster of the size above
   --load N            dnsperf's queries a second (default: half of what the server takes)
   --checked N         checked queries a second (default 2000)
   --targets N         headless services that change (default 200, at most 256)

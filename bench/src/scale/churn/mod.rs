@@ -6,6 +6,7 @@
 
 mod check;
 mod dnsperf;
+mod stand_in;
 mod update;
 mod watch;
 
@@ -14,7 +15,9 @@ use super::args::Args;
 use super::contender::{self, Contender, Server, Setting};
 use super::history::SERVICES;
 use super::process::Memory;
+use super::shape::Size;
 use check::{Checker, Report};
+use stand_in::StandIn;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use update::{Cluster, Sort};
@@ -32,16 +35,22 @@ struct Options {
     checked: u32,
     targets: u32,
     bound: Duration,
+    /// How long the phases before churn last, in seconds.
+    calm: u32,
 }
 
 /// The command.
 pub fn run(args: &mut Args) -> Result<(), String> {
     let contenders = contender::take(args)?;
     let modes = contender::take_modes(args, &["insecure"])?;
+    let size = Size::of(args)?;
+    let stands_in = args.text("--stand-in").is_some();
+    let seconds = args.positive("--seconds", 300)?;
     let options = Options {
-        prefix: args.text("--prefix").unwrap_or_else(|| "bench".into()),
+        prefix: size.prefix.clone(),
         rate: args.positive("--rate", 500)?,
-        seconds: args.positive("--seconds", 300)?,
+        seconds,
+        calm: args.positive("--calm", seconds)?,
         load: match args.number("--load", 0)? {
             0 => None,
             load => Some(load),
@@ -53,14 +62,28 @@ pub fn run(args: &mut Args) -> Result<(), String> {
     args.finish()?;
     dnsperf::pin_this(LOAD_CPU)?;
     let runtime = api::runtime()?;
-    let api = runtime.block_on(Api::from_environment())?;
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let (api, kubeconfig) = match stands_in {
+        true => {
+            let path = folder.path().join("kubeconfig");
+            let stand_in = runtime.block_on(StandIn::start(&size))?;
+            stand_in.kubeconfig(&path)?;
+            let api = runtime.block_on(Api::from_file(&path))?;
+            (api, path.display().to_string())
+        }
+        false => {
+            let api = runtime.block_on(Api::from_environment())?;
+            (api, api::kubeconfig()?)
+        }
+    };
     let namespace = format!("{}-churn", options.prefix);
     let made = Cluster::make(api, &namespace, options.targets, Instant::now());
     let mut bench = Bench {
         cluster: runtime.block_on(made)?,
         runtime,
         options,
-        folder: tempfile::tempdir().map_err(|error| error.to_string())?,
+        kubeconfig,
+        folder,
     };
     for sort in [Sort::Control, Sort::Slices] {
         bench
@@ -74,7 +97,9 @@ pub fn run(args: &mut Args) -> Result<(), String> {
             done = done.and_then(|()| bench.measure(contender, mode));
         }
     }
-    bench.runtime.block_on(bench.cluster.remove())?;
+    if !stands_in {
+        bench.runtime.block_on(bench.cluster.remove())?;
+    }
     done
 }
 
@@ -87,6 +112,7 @@ struct Bench {
     cluster: Cluster,
     runtime: Runtime,
     options: Options,
+    kubeconfig: String,
     folder: tempfile::TempDir,
 }
 
@@ -94,7 +120,7 @@ impl Bench {
     fn measure(&mut self, contender: &Contender, mode: contender::Mode) -> Result<(), String> {
         let server = contender.start_ready(&Setting {
             mode,
-            kubeconfig: &api::kubeconfig()?,
+            kubeconfig: &self.kubeconfig,
             cache: true,
             cpu: Some(SERVER_CPU),
         })?;
@@ -131,8 +157,12 @@ impl Bench {
         sort: Option<Sort>,
     ) -> Result<String, String> {
         let before = server.process.memory()?;
-        let time = Duration::from_secs(self.options.seconds.into());
-        let running = load.start(rate, self.options.seconds)?;
+        let seconds = match sort {
+            Some(Sort::Slices) => self.options.seconds,
+            _ => self.options.calm,
+        };
+        let time = Duration::from_secs(seconds.into());
+        let running = load.start(rate, seconds)?;
         let begun = Instant::now();
         let checker = Checker::start(server.dns, &self.cluster, self.options.checked, time)?;
         let mut updates = 0;
