@@ -27,6 +27,7 @@ mod error;
 mod https;
 pub mod lane;
 pub mod marker;
+mod metrics;
 mod pool;
 pub mod protocol;
 pub mod sanitize;
@@ -37,9 +38,10 @@ mod udp;
 
 pub use encryption::{ClientTls, DohMethod, Encryption};
 pub use error::{Cause, ExchangeError, Operation};
+pub use metrics::UpstreamMetrics;
 
 use crate::limits::UPSTREAM_LANES;
-use crate::metrics::{Cells, Counter, Registry, Shard};
+use crate::metrics::Shard;
 use bytes::Bytes;
 use sanitize::Checked;
 use spelling::{Flips, Spelling};
@@ -107,75 +109,6 @@ impl Default for PoolSettings {
             max_idle: 0,
             source: None,
             keep_case: false,
-        }
-    }
-}
-
-/// What an upstream counts.
-#[derive(Clone, Debug)]
-pub struct UpstreamMetrics {
-    hits: Arc<Cells>,
-    misses: Arc<Cells>,
-    rejected: Counter,
-    case_ignored: Counter,
-    mismatched: Counter,
-    removed: Counter,
-}
-
-impl UpstreamMetrics {
-    /// The counters for the upstream `to` of the plugin `proxy_name`, which is asked over
-    /// `encrypted`, or over UDP and TCP.
-    pub fn new(
-        registry: &Registry,
-        proxy_name: &str,
-        to: SocketAddr,
-        encrypted: Option<Protocol>,
-    ) -> Self {
-        let labels = || {
-            vec![
-                ("proxy_name", proxy_name.to_owned()),
-                ("to", to.to_string()),
-            ]
-        };
-        let row = |name, help| {
-            registry.row(name, help, labels(), || {
-                let of = |protocol: Protocol| {
-                    let mut labels = labels();
-                    labels.push(("proto", protocol.as_str().to_owned()));
-                    labels
-                };
-                match encrypted {
-                    Some(protocol) => vec![of(protocol)],
-                    None => vec![of(Protocol::Udp), of(Protocol::Tcp)],
-                }
-            })
-        };
-        let counter = |name, help| registry.counter(name, help, labels());
-        Self {
-            case_ignored: counter(
-                "portolan_upstream_case_ignored_total",
-                "Replies that did not keep the case of the question; asked again over TCP.",
-            ),
-            mismatched: counter(
-                "portolan_upstream_mismatched_total",
-                "Datagrams from the upstream's address that were no reply to a query in flight.",
-            ),
-            removed: counter(
-                "portolan_upstream_records_removed_total",
-                "Records of replies that were not asked for, and not passed on.",
-            ),
-            hits: row(
-                "coredns_proxy_conn_cache_hits_total",
-                "Counter of connection cache hits per upstream and protocol.",
-            ),
-            misses: row(
-                "coredns_proxy_conn_cache_misses_total",
-                "Counter of connection cache misses per upstream and protocol.",
-            ),
-            rejected: counter(
-                "portolan_upstream_rejected_total",
-                "Queries that failed because too many others wait for the same upstream.",
-            ),
         }
     }
 }
