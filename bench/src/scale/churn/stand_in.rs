@@ -14,16 +14,22 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// Events that are kept for watches that begin at an earlier version.
 const KEPT: usize = 10_000;
+/// How long a watch says nothing before it sends a bookmark.
+const BOOKMARK: Duration = Duration::from_secs(60);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// The stand-in.
+/// The stand-in; copies are handles of one.
+#[derive(Clone)]
 pub struct StandIn {
     addr: SocketAddr,
+    shared: Arc<Shared>,
 }
 
 #[derive(Default)]
@@ -36,8 +42,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     version: u64,
-    /// By collection (`/api/v1/services`), namespace and name.
-    objects: BTreeMap<(String, String, String), Value>,
+    /// By collection (`/api/v1/services`), namespace and name; as JSON.
+    objects: BTreeMap<(String, String, String), Bytes>,
     /// Version, collection and line of each event, oldest first.
     events: VecDeque<(u64, String, Bytes)>,
 }
@@ -46,6 +52,17 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates or replaces an object, and tells the watches.
+    fn put(&self, collection: &str, namespace: &str, object: Value) -> Bytes {
+        let (object, version) = {
+            let mut state = self.state();
+            let object = state.put(collection, namespace, object);
+            (object, state.version)
+        };
+        self.changes.send_replace(version);
+        object
     }
 }
 
@@ -56,6 +73,10 @@ impl StandIn {
         let listener = listener.map_err(|error| error.to_string())?;
         let addr = listener.local_addr().map_err(|error| error.to_string())?;
         let shared = Arc::new(Shared::default());
+        let stand_in = Self {
+            addr,
+            shared: shared.clone(),
+        };
         {
             let mut state = shared.state();
             for index in 0..size.namespaces {
@@ -86,7 +107,13 @@ impl StandIn {
                 tokio::spawn(async move { drop(serve.await) });
             }
         });
-        Ok(Self { addr })
+        Ok(stand_in)
+    }
+
+    /// Creates or replaces an object without a request, which would cost more than what is measured.
+    pub fn put(&self, path: &str, object: Value) {
+        let (collection, namespace, _) = parts(path);
+        self.shared.put(&collection, &namespace, object);
     }
 
     /// Writes a kubeconfig that leads here.
@@ -99,8 +126,8 @@ impl StandIn {
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
 impl State {
-    /// Creates or replaces an object; and how it is now.
-    fn put(&mut self, collection: &str, namespace: &str, mut object: Value) -> Value {
+    /// Creates or replaces an object; and how it is now, as JSON.
+    fn put(&mut self, collection: &str, namespace: &str, mut object: Value) -> Bytes {
         self.version += 1;
         let metadata = &mut object["metadata"];
         if !namespace.is_empty() {
@@ -119,8 +146,15 @@ impl State {
             object["spec"]["clusterIP"] = json!(ip.to_string());
             object["spec"]["clusterIPs"] = json!([ip.to_string()]);
         }
-        let line = line(if is_new { "ADDED" } else { "MODIFIED" }, &object);
-        self.events.push_back((self.version, key.0.clone(), line));
+        let object = Bytes::from(object.to_string());
+        let mut event = Vec::new();
+        line(
+            if is_new { "ADDED" } else { "MODIFIED" },
+            &object,
+            &mut event,
+        );
+        self.events
+            .push_back((self.version, key.0.clone(), event.into()));
         if self.events.len() > KEPT {
             self.events.pop_front();
         }
@@ -128,12 +162,15 @@ impl State {
         object
     }
 
-    /// The objects of a collection.
-    fn of<'s>(&'s self, collection: &'s str) -> impl Iterator<Item = &'s Value> {
+    /// The objects of a collection, and the version that they are of.
+    fn of(&self, collection: &str) -> (Vec<Bytes>, u64) {
         let first = (collection.to_owned(), String::new(), String::new());
         let from_there = self.objects.range(first..);
-        let of_it = from_there.take_while(move |((of, ..), _)| of == collection);
-        of_it.map(|(_, object)| object)
+        let of_it = from_there.take_while(|((of, ..), _)| of == collection);
+        (
+            of_it.map(|(_, object)| object.clone()).collect(),
+            self.version,
+        )
     }
 
     /// The lines of a collection's events after a version, and the version that they lead to.
@@ -144,23 +181,35 @@ impl State {
         let lines: Vec<&[u8]> = lines.map(|(.., line)| &line[..]).collect();
         (lines.concat().into(), self.version)
     }
-
-    /// A streamed list: its lines and its version.
-    fn initial(&self, collection: &str) -> (Bytes, u64) {
-        let mut lines = Vec::new();
-        for object in self.of(collection) {
-            lines.extend_from_slice(&line("ADDED", object));
-        }
-        let metadata = json!({"resourceVersion": self.version.to_string(),
-            "annotations": {"k8s.io/initial-events-end": "true"}});
-        let end = json!({"type": "BOOKMARK", "object": {"metadata": metadata}});
-        lines.extend_from_slice(format!("{end}\n").as_bytes());
-        (lines.into(), self.version)
-    }
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    format!("{}\n", json!({"type": kind, "object": object})).into()
+/// The lines of a streamed list of this version.
+fn initial(objects: &[Bytes], version: u64) -> Bytes {
+    let mut lines = Vec::new();
+    for object in objects {
+        line("ADDED", object, &mut lines);
+    }
+    bookmark(
+        version,
+        json!({"k8s.io/initial-events-end": "true"}),
+        &mut lines,
+    );
+    lines.into()
+}
+
+fn bookmark(version: u64, annotations: Value, lines: &mut Vec<u8>) {
+    let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
+    line(
+        "BOOKMARK",
+        json!({"metadata": metadata}).to_string().as_bytes(),
+        lines,
+    );
+}
+
+fn line(kind: &str, object: &[u8], lines: &mut Vec<u8>) {
+    lines.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+    lines.extend_from_slice(object);
+    lines.extend_from_slice(b"}\n");
 }
 
 /// Collection, namespace and name of a path.
@@ -188,10 +237,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         let Some(object) = object else {
             return Ok(whole(StatusCode::BAD_REQUEST, Bytes::new()));
         };
-        let object = shared.state().put(&collection, &namespace, object);
-        let version = shared.state().version;
-        shared.changes.send_replace(version);
-        return Ok(whole(StatusCode::CREATED, object.to_string().into()));
+        let object = shared.put(&collection, &namespace, object);
+        return Ok(whole(StatusCode::CREATED, object));
     }
     let query = head.uri.query().unwrap_or_default();
     let parameter = |name: &str| {
@@ -201,14 +248,22 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     let version = parameter("resourceVersion").and_then(|version| version.parse().ok());
     let first = match parameter("watch") {
         None => {
-            let state = shared.state();
-            let items: Vec<&Value> = state.of(&collection).collect();
-            let metadata = json!({"resourceVersion": state.version.to_string()});
-            let list = json!({"kind": "List", "metadata": metadata, "items": items});
-            return Ok(whole(StatusCode::OK, list.to_string().into()));
+            let (objects, version) = shared.state().of(&collection);
+            let mut list = format!(
+                "{{\"kind\":\"List\",\"metadata\":{{\"resourceVersion\":\"{version}\"}},\"items\":["
+            );
+            let texts: Vec<_> = objects
+                .iter()
+                .map(|text| String::from_utf8_lossy(text))
+                .collect();
+            list.push_str(&texts.join(","));
+            list.push_str("]}");
+            return Ok(whole(StatusCode::OK, list.into()));
         }
         Some(_) if parameter("sendInitialEvents") == Some("true") => {
-            shared.state().initial(&collection)
+            // Written without the lock, for which changes would have to wait.
+            let (objects, version) = shared.state().of(&collection);
+            (initial(&objects, version), version)
         }
         Some(_) => shared.state().since(&collection, version.unwrap_or(0)),
     };
@@ -216,9 +271,19 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     let follow = stream::unfold(
         (shared, changes, collection, first),
         |(shared, mut changes, collection, mut next)| async move {
+            let until = Instant::now() + BOOKMARK;
             while next.0.is_empty() {
-                changes.changed().await.ok()?;
-                next = shared.state().since(&collection, next.1);
+                match timeout_at(until, changes.changed()).await {
+                    Ok(changed) => {
+                        changed.ok()?;
+                        next = shared.state().since(&collection, next.1);
+                    }
+                    Err(_) => {
+                        let mut line = Vec::new();
+                        bookmark(next.1, json!({}), &mut line);
+                        next.0 = line.into();
+                    }
+                }
             }
             let frame = Frame::data(next.0);
             let state = (shared, changes, collection, (Bytes::new(), next.1));
@@ -265,16 +330,16 @@ mod tests {
         let mut state = State::default();
         let service = json!({"metadata": {"name": "web"}, "spec": {}});
         let made = state.put("/api/v1/services", "default", service.clone());
+        let made: Value = serde_json::from_slice(&made).unwrap();
         assert_eq!(made["spec"]["clusterIP"], "10.96.0.1");
-        let (lines, version) = state.initial("/api/v1/services");
-        let lines = String::from_utf8_lossy(&lines).into_owned();
+        let (objects, version) = state.of("/api/v1/services");
+        let lines = String::from_utf8(initial(&objects, version).to_vec()).unwrap();
         assert_eq!(lines.lines().count(), 2);
         assert!(lines.contains("initial-events-end"));
         state.put(SLICES, "default", service.clone());
         state.put("/api/v1/services", "default", made);
         let (lines, version) = state.since("/api/v1/services", version);
-        assert!(lines.starts_with(b"{\"object\":"));
-        assert!(String::from_utf8_lossy(&lines).contains("MODIFIED"));
+        assert!(lines.starts_with(b"{\"type\":\"MODIFIED\",\"object\":{"));
         assert_eq!(version, 3);
         assert!(state.since("/api/v1/services", version).0.is_empty());
     }

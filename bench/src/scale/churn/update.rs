@@ -1,5 +1,6 @@
 //! The services that are asked for, and the updates.
 
+use super::stand_in::StandIn;
 use crate::scale::api::{Api, JSON};
 use crate::scale::history::{History, addresses};
 use http::Method;
@@ -29,6 +30,8 @@ pub enum Sort {
 /// The namespace of the test.
 pub struct Cluster {
     pub api: Api,
+    /// Where updates go straight into.
+    stand_in: Option<StandIn>,
     namespace: String,
     targets: u32,
     /// The stable services' addresses.
@@ -42,12 +45,14 @@ impl Cluster {
     /// Makes namespace, services and first versions.
     pub async fn make(
         api: Api,
+        stand_in: Option<StandIn>,
         namespace: &str,
         targets: u32,
         epoch: Instant,
     ) -> Result<Self, String> {
         let mut cluster = Self {
             api,
+            stand_in,
             namespace: namespace.to_owned(),
             targets,
             stable: Vec::new(),
@@ -181,6 +186,7 @@ impl Cluster {
     pub fn share(&self) -> Self {
         Self {
             api: self.api.clone(),
+            stand_in: self.stand_in.clone(),
             namespace: self.namespace.clone(),
             targets: self.targets,
             stable: Vec::new(),
@@ -195,9 +201,13 @@ impl Cluster {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let path = format!("{path}/{name}");
         let sent = self.epoch.elapsed();
-        self.api
-            .ask(Method::PUT, &path, JSON, bytes(&object), 0)
-            .await?;
+        match &self.stand_in {
+            Some(stand_in) => stand_in.put(&path, object),
+            None => {
+                let object = bytes(&object);
+                self.api.ask(Method::PUT, &path, JSON, object, 0).await?;
+            }
+        }
         if sort == Sort::Slices {
             self.history(target).push(sent, self.epoch.elapsed());
         }
