@@ -9,8 +9,8 @@ pub const SELF_QUERY_DEPTH: u8 = 8;
 /// has an equal share. Beyond it the query that has waited longest is answered SERVFAIL
 /// (`portolan_pending_dropped_total`): its client is the likeliest to have given up.
 pub const PENDING_QUERIES: usize = 65_536;
-/// Queries over TCP that wait for an answer at one time; a further one is answered SERVFAIL at once
-/// (`portolan_pending_dropped_total`).
+/// Queries over TCP that wait for an answer at one time; beyond it the one that has waited longest is
+/// answered SERVFAIL (`portolan_pending_dropped_total`).
 pub const PENDING_TCP_QUERIES: usize = 16_384;
 /// How long a query waits at most; then it is answered SERVFAIL (`portolan_pending_dropped_total`).
 pub const PENDING_TIME: Duration = Duration::from_secs(10);

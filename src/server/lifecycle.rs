@@ -3,7 +3,7 @@
 use super::admin::Admin;
 use super::explain::Explain;
 use super::{Configuration, ListenKey, Routes, tcp, udp};
-use crate::limits::PENDING_QUERIES;
+use crate::limits::{PENDING_QUERIES, PENDING_TCP_QUERIES};
 use crate::metrics::{Counter, Gauge, Registry};
 use crate::net::{UdpSocket, tcp_listener};
 use crate::plugin::setup::Hook;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How often a UDP worker without traffic looks whether it has to stop.
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Shared {
     pub pending: Gauge,
     /// Those of them that came over TCP.
-    pub pending_tcp: AtomicUsize,
+    pub tcp_line: Arc<tcp::Line>,
     pending_dropped: [Counter; 2],
     pub tcp_connections: Gauge,
     pub tcp_rejected: Counter,
@@ -358,7 +358,7 @@ impl Shared {
                 "Queries that wait for an answer from elsewhere.",
                 vec![],
             ),
-            pending_tcp: AtomicUsize::new(0),
+            tcp_line: tcp::Line::new(PENDING_TCP_QUERIES),
             pending_dropped: ["number", "time"].map(|reason| {
                 registry.counter(
                     "portolan_pending_dropped_total",

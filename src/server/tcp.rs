@@ -2,23 +2,26 @@
 //! answers are known (RFC 7766 §6.2.1.1, §7). A reply of several messages (a zone transfer) is
 //! written one message at a time, each when the client has taken the one before it.
 
+mod waiting;
+
+pub(super) use waiting::Line;
+
 use super::answer::{self, Answered, Received};
 use super::lifecycle::{Overload, Slot};
 use super::panics;
 use crate::dns::{More, Reply};
-use crate::limits::{PENDING_TCP_QUERIES, PENDING_TIME, TCP_CONNECTIONS, TCP_PIPELINE};
+use crate::limits::{PENDING_TIME, TCP_CONNECTIONS, TCP_PIPELINE};
 use crate::metrics::Shard;
 use crate::plugin::{Client, Transport};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a connection may be idle (SC-13).
 const IDLE: Duration = Duration::from_secs(10);
@@ -42,7 +45,7 @@ pub(super) async fn accept(listener: TcpListener, slot: Arc<Slot>) {
         };
         let Ok((stream, peer)) = accepted else {
             // Out of file descriptors, most likely: wait for some to be closed.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
             continue;
         };
         let shared = Arc::clone(&slot.shared);
@@ -121,7 +124,7 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, slot: &Arc<Slot>) -> io:
                 last = Instant::now();
                 patience = IDLE;
             }
-            () = tokio::time::sleep(LOOK) => {
+            () = sleep(LOOK) => {
                 let idle = connection.waiting == 0;
                 if idle && (last.elapsed() >= patience || slot.is_closed()) {
                     return Ok(());
@@ -196,31 +199,26 @@ impl Connection<'_> {
 
     fn wait(&mut self, mut later: answer::Later) {
         let shared = &self.slot.shared;
-        if shared.pending_tcp.fetch_add(1, Relaxed) >= PENDING_TCP_QUERIES {
-            shared.pending_tcp.fetch_sub(1, Relaxed);
-            shared.dropped(Overload::Number).inc();
-            let mut reply = Reply::new();
-            later.abandon(&mut reply, Overload::Number.text());
-            self.append(reply.message());
-            return;
-        }
+        let mut place = shared.tcp_line.join();
         shared.pending.add(1);
         self.waiting += 1;
         let finished = self.finished.clone();
         let slot = Arc::clone(self.slot);
         tokio::spawn(async move {
             let routes = slot.routes.load_full();
-            let reply = match timeout(PENDING_TIME, later.finish(&routes)).await {
-                Ok(reply) => reply,
-                Err(_) => {
-                    let mut reply = Reply::new();
-                    later.abandon(&mut reply, Overload::Time.text());
-                    slot.shared.dropped(Overload::Time).inc();
-                    Some(reply)
-                }
+            let answered = tokio::select! {
+                reply = later.finish(&routes) => Ok(reply),
+                () = place.lost() => Err(Overload::Number),
+                () = sleep(PENDING_TIME) => Err(Overload::Time),
             };
+            let reply = answered.unwrap_or_else(|why| {
+                let mut reply = Reply::new();
+                later.abandon(&mut reply, why.text());
+                slot.shared.dropped(why).inc();
+                Some(reply)
+            });
             slot.shared.pending.add(-1);
-            slot.shared.pending_tcp.fetch_sub(1, Relaxed);
+            drop(place);
             // There is room: the channel holds as many as may wait. It is closed if the client is
             // gone.
             let _ = finished.send(reply).await;

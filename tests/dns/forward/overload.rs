@@ -3,7 +3,9 @@
 use crate::support::client;
 use crate::support::server::TestServer;
 use crate::support::upstream::Upstream;
+use hickory_proto::op::ResponseCode;
 use portolan::dns::{Class, Header, RecordType};
+use portolan::limits::{PENDING_TCP_QUERIES, TCP_PIPELINE};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
@@ -59,4 +61,49 @@ async fn cluster_names_pass_thousands_of_queries_for_a_silent_upstream() {
         assert_eq!((header.id, header.counts[1]), (id, 1));
     }
     assert_eq!(pending(), f64::from(WAIT));
+}
+
+/// At the bound of the queries that came over TCP, a further one costs the oldest its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_query_over_tcp_makes_room() {
+    let upstream = Upstream::silent().await;
+    let text = format!(
+        ".:0 {{
+            bind 127.0.0.1
+            forward . {} {{
+                prefer_udp
+                read_timeout 9s
+                max_fails 0
+            }}
+        }}",
+        upstream.addr
+    );
+    let server = TestServer::start(portolan::plugins::TABLE, &text).await;
+    let pending = || server.metric("portolan_pending_queries").unwrap();
+    let mut clients = Vec::new();
+    let mut send = async |count: usize| {
+        let mut client = client::Tcp::connect(server.addr());
+        let before = pending();
+        for id in 0..count {
+            let name = format!("n{id}.c{}.example.org", clients.len());
+            let id = u16::try_from(id).unwrap();
+            client.send(&client::query(id, &name, RecordType::A, Class::IN));
+        }
+        clients.push(client);
+        let all = (before + count as f64).min(PENDING_TCP_QUERIES as f64);
+        while pending() < all {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    for _ in 0..PENDING_TCP_QUERIES / TCP_PIPELINE {
+        send(TCP_PIPELINE).await;
+    }
+    let dropped = || server.metric(r#"portolan_pending_dropped_total{reason="number"}"#);
+    assert_eq!(dropped(), Some(0.0));
+    send(1).await;
+    let reply = tokio::task::spawn_blocking(move || clients.swap_remove(0).receive());
+    let reply = reply.await.unwrap();
+    assert_eq!(reply.metadata.id, 0);
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(dropped(), Some(1.0));
 }
