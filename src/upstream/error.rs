@@ -21,6 +21,14 @@ pub enum ExchangeError {
         /// Who sent it.
         remote: SocketAddr,
     },
+    /// An error that came over UDP without the question: all that it has right is the id.
+    #[error("reply from {remote} has no question")]
+    Bare {
+        /// Who seems to have sent it.
+        remote: SocketAddr,
+        /// The error, with the question.
+        reply: Vec<u8>,
+    },
     /// Too many datagrams that were no reply came while the query waited: somebody guesses.
     #[error("too many messages from {remote} that answer nothing")]
     Guessed {
@@ -81,6 +89,7 @@ impl ExchangeError {
             Self::NoQuestion => None,
             Self::OtherQuestion { remote }
             | Self::OtherCase { remote }
+            | Self::Bare { remote, .. }
             | Self::Guessed { remote }
             | Self::Malformed { remote }
             | Self::Busy { remote }

@@ -78,6 +78,7 @@ impl Line for Session {
         let message = self.message(response).await?;
         match protocol::judge(0, question, &message) {
             Verdict::Reply | Verdict::OtherCase => Ok(message),
+            Verdict::BareError => Ok(protocol::with_question(&message, question)),
             Verdict::OtherQuestion => Err(ExchangeError::OtherQuestion {
                 remote: self.remote,
             }),

@@ -232,9 +232,11 @@ impl Upstream {
         let random = self.pools.spelling.is_random();
         match self.ask_udp(query, timeout, random).await {
             // In a box: it is rare, and would make every query's future larger.
-            Err(error @ (ExchangeError::Guessed { .. } | ExchangeError::OtherCase { .. })) => {
-                Box::pin(self.ask_again(query, timeout, error)).await
-            }
+            Err(
+                error @ (ExchangeError::Guessed { .. }
+                | ExchangeError::Bare { .. }
+                | ExchangeError::OtherCase { .. }),
+            ) => Box::pin(self.ask_again(query, timeout, error)).await,
             asked => asked,
         }
     }
@@ -247,8 +249,11 @@ impl Upstream {
         error: ExchangeError,
     ) -> Result<Vec<u8>, ExchangeError> {
         let asked = self.exchange_stream(query, Protocol::Tcp, timeout).await;
-        if !matches!(error, ExchangeError::OtherCase { .. }) {
-            return asked;
+        match (error, &asked) {
+            (ExchangeError::OtherCase { .. }, _) => {}
+            // An upstream without TCP: there is no better reply.
+            (ExchangeError::Bare { reply, .. }, Err(ExchangeError::Io { .. })) => return Ok(reply),
+            _ => return asked,
         }
         let pools = &*self.pools;
         if let Some(metrics) = &pools.metrics {

@@ -1,7 +1,7 @@
 //! The part of an exchange that needs no socket: ids, questions, and which reply is whose.
 
 use crate::dns::header::HEADER_LEN;
-use crate::dns::{Header, name};
+use crate::dns::{Header, Rcode, name};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,6 +13,9 @@ pub enum Verdict {
     Reply,
     /// The question is that of the query but for the case of its letters.
     OtherCase,
+    /// An error without any question: what servers send that did not read so far, or did not want
+    /// to. It can only say that this server does not answer ([`with_question`]).
+    BareError,
     /// It carries the query's id, but is no reply to its question (FW-17).
     OtherQuestion,
     /// Nothing to do with it: another id, or no message at all (FW-16).
@@ -27,6 +30,9 @@ pub fn judge(id: u16, question: &[u8], message: &[u8]) -> Verdict {
         Ok(header) if header.id == id => header,
         _ => return Verdict::Stray,
     };
+    if header.has(Header::QR) && header.counts == [0; 4] && is_failure(header.rcode()) {
+        return Verdict::BareError;
+    }
     let theirs = message[HEADER_LEN..].get(..question.len());
     let (Some(theirs), true, 1) = (theirs, header.has(Header::QR), header.counts[0]) else {
         return Verdict::OtherQuestion;
@@ -38,6 +44,21 @@ pub fn judge(id: u16, question: &[u8], message: &[u8]) -> Verdict {
     } else {
         Verdict::OtherQuestion
     }
+}
+
+/// Whether the response code says that the server failed or refused, and nothing of the name.
+const fn is_failure(rcode: Rcode) -> bool {
+    matches!(
+        rcode,
+        Rcode::FORMERR | Rcode::SERVFAIL | Rcode::NOTIMP | Rcode::REFUSED
+    )
+}
+
+/// The header of a message without a question, and this question.
+pub fn with_question(message: &[u8], question: &[u8]) -> Vec<u8> {
+    let mut header = Header::read(message).unwrap_or_default();
+    header.counts = [1, 0, 0, 0];
+    [&header.to_wire(), question].concat()
 }
 
 fn same_but_for_case(question: &[u8], theirs: &[u8]) -> bool {
@@ -105,6 +126,8 @@ struct Waiting<W> {
 pub enum Arrival<W> {
     /// It is the reply to this waiter's query.
     Reply(W),
+    /// It is an error for this waiter's query, here with the question that it came without.
+    BareError(W, Vec<u8>),
     /// It is the reply to this waiter's query but for the case of the question's letters.
     OtherCase(W),
     /// It carries the id of a query, but answers another question. The query goes on waiting:
@@ -171,20 +194,22 @@ impl<W> InFlight<W> {
                 Arrival::Stray
             };
         };
-        let same = match judge(id, &waiting.question, message) {
-            Verdict::Reply => true,
-            Verdict::OtherCase => !waiting.exact,
+        let arrival: fn(W) -> Arrival<W> = match judge(id, &waiting.question, message) {
+            Verdict::Reply => Arrival::Reply,
+            Verdict::OtherCase if waiting.exact => Arrival::OtherCase,
+            Verdict::OtherCase => Arrival::Reply,
+            Verdict::BareError => {
+                let whole = with_question(message, &waiting.question);
+                let waiter = self.remove(id);
+                return waiter.map_or(Arrival::Stray, |waiter| Arrival::BareError(waiter, whole));
+            }
             Verdict::OtherQuestion => {
                 waiting.other_question = true;
                 return Arrival::OtherQuestion;
             }
             Verdict::Stray => return Arrival::Stray,
         };
-        match self.remove(id) {
-            Some(waiter) if same => Arrival::Reply(waiter),
-            Some(waiter) => Arrival::OtherCase(waiter),
-            None => Arrival::Stray,
-        }
+        self.remove(id).map_or(Arrival::Stray, arrival)
     }
 
     /// Whether a message with the id of this query and another question came.
@@ -254,6 +279,37 @@ mod tests {
             assert_eq!(verdict, Verdict::OtherQuestion, "octet {at}");
         }
         assert_eq!(judge(0x1234, asked, &reply()[..28]), Verdict::OtherQuestion);
+    }
+
+    #[test]
+    fn an_error_needs_no_question() {
+        let asked = question(QUERY).unwrap();
+        for (rcode, verdict) in [
+            (Rcode::NOERROR, Verdict::OtherQuestion),
+            (Rcode::FORMERR, Verdict::BareError),
+            (Rcode::SERVFAIL, Verdict::BareError),
+            (Rcode::NXDOMAIN, Verdict::OtherQuestion),
+            (Rcode::NOTIMP, Verdict::BareError),
+            (Rcode::REFUSED, Verdict::BareError),
+        ] {
+            let header = |bits| Header {
+                id: 0x1234,
+                bits: bits | rcode.0,
+                counts: [0; 4],
+            };
+            let bare = header(Header::QR).to_wire();
+            assert_eq!(judge(0x1234, asked, &bare), verdict, "{rcode}");
+            assert_eq!(judge(0x1235, asked, &bare), Verdict::Stray);
+            let no_reply = header(0).to_wire();
+            assert_eq!(judge(0x1234, asked, &no_reply), Verdict::OtherQuestion);
+        }
+        let mut flight = InFlight::new(2);
+        flight.insert(&mut QUERY.to_vec(), true, 'a', || 7);
+        let bare = b"\0\x07\x80\x05\0\0\0\0\0\0\0\0";
+        let mut whole = b"\0\x07\x80\x05\0\x01\0\0\0\0\0\0".to_vec();
+        whole.extend_from_slice(asked);
+        assert_eq!(flight.arrive(bare), Arrival::BareError('a', whole));
+        assert!(flight.is_empty());
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl Connection {
             match protocol::judge(id, question, &message) {
                 // The connection proves the source: the case of letters adds nothing to it.
                 Verdict::Reply | Verdict::OtherCase => return Ok(message),
+                Verdict::BareError => return Ok(protocol::with_question(&message, question)),
                 Verdict::Stray => {}
                 Verdict::OtherQuestion => {
                     return Err(ExchangeError::OtherQuestion {

@@ -156,6 +156,7 @@ async fn read(mut stream: impl AsyncRead + Unpin, shared: &Shared) -> ExchangeEr
         let mut table = shared.table();
         let _ = match table.in_flight.arrive(&message) {
             Arrival::Reply(waiter) | Arrival::OtherCase(waiter) => waiter.send(Ok(message)),
+            Arrival::BareError(waiter, message) => waiter.send(Ok(message)),
             // Nobody but the upstream can have sent it: there will be no other reply.
             Arrival::OtherQuestion => {
                 let id = Header::read(&message).unwrap_or_default().id;

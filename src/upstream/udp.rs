@@ -393,6 +393,9 @@ impl Socket {
         // The waiter may have given up meanwhile.
         let _ = match state.in_flight.arrive(message) {
             Arrival::Reply(waiter) => waiter.send(Ok(message.to_vec())),
+            Arrival::BareError(waiter, reply) => {
+                waiter.send(Err(ExchangeError::Bare { remote, reply }))
+            }
             Arrival::OtherCase(waiter) => waiter.send(Err(ExchangeError::OtherCase { remote })),
             Arrival::Late => Ok(()),
             Arrival::OtherQuestion | Arrival::Stray => {

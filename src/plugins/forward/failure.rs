@@ -65,6 +65,7 @@ impl Tale {
             Some(
                 ExchangeError::OtherQuestion { .. }
                 | ExchangeError::OtherCase { .. }
+                | ExchangeError::Bare { .. }
                 | ExchangeError::Guessed { .. }
                 | ExchangeError::Malformed { .. },
             ) => ExtendedError::INVALID_DATA,
@@ -112,6 +113,7 @@ fn why(error: &ExchangeError) -> String {
     match error {
         ExchangeError::OtherQuestion { .. }
         | ExchangeError::OtherCase { .. }
+        | ExchangeError::Bare { .. }
         | ExchangeError::Guessed { .. }
         | ExchangeError::Malformed { .. } => "not a reply".to_owned(),
         ExchangeError::Tls { why, .. } | ExchangeError::Http { why, .. } => why.to_string(),

@@ -51,6 +51,8 @@ enum Deed {
     Send(Option<String>, Twist),
     Wait(Duration),
     Rcode(Rcode),
+    /// A header with this code, and nothing else.
+    Bare(Rcode),
     Octets(Vec<u8>),
     Close,
     HalfClose,
@@ -169,6 +171,7 @@ fn deed(words: &mut Words) -> Read<Option<Deed>> {
         "silent" => return Ok(None),
         "wait" => return Ok(Some(Deed::Wait(words.duration()?))),
         "rcode" => return Ok(Some(Deed::Rcode(words.parse("a response code")?))),
+        "bare" => return Ok(Some(Deed::Bare(words.parse("a response code")?))),
         "close" => return Ok(Some(Deed::Close)),
         "half-close" => return Ok(Some(Deed::HalfClose)),
         "octets" => {
@@ -220,6 +223,12 @@ impl Sequence {
             match deed {
                 Deed::Wait(time) => acts.push(Act::Wait(*time)),
                 Deed::Rcode(rcode) => acts.push(Act::Send(plain(query, rcode.0))),
+                Deed::Bare(rcode) => {
+                    let mut header = Header::read(query).map_err(|_| "no query")?;
+                    header.bits |= Header::QR | rcode.0;
+                    header.counts = [0; 4];
+                    acts.push(Act::Send(header.to_wire().to_vec()));
+                }
                 Deed::Octets(octets) => acts.push(Act::Raw(octets.clone())),
                 Deed::Close => acts.push(Act::Close),
                 Deed::HalfClose => acts.push(Act::HalfClose),

@@ -33,6 +33,7 @@ scenarios! {
     all_silent_with_attempts
     bailiwick
     bailiwick_of_the_cache
+    bare_error
     chain
     cut
     denial_hides
