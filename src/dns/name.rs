@@ -7,6 +7,10 @@ use std::fmt;
 pub const MAX_NAME: usize = 255;
 /// Most labels a name can have (127 of one octet), without the root.
 pub const MAX_LABELS: usize = 127;
+/// Octets that are put into lower case at once.
+const STEP: usize = 16;
+/// Room for a name, in whole steps.
+const ROOM: usize = (MAX_NAME).next_multiple_of(STEP);
 
 /// A domain name in lower-case wire form.
 ///
@@ -15,7 +19,7 @@ pub const MAX_LABELS: usize = 127;
 /// labels from left to right.
 #[derive(Clone)]
 pub struct Name {
-    wire: [u8; MAX_NAME],
+    wire: [u8; ROOM],
     len: u8,
     labels: u8,
     offsets: [u8; MAX_LABELS],
@@ -25,7 +29,7 @@ impl Name {
     /// The root name.
     pub const fn root() -> Self {
         Self {
-            wire: [0; MAX_NAME],
+            wire: [0; ROOM],
             len: 1,
             labels: 0,
             offsets: [0; MAX_LABELS],
@@ -40,40 +44,58 @@ impl Name {
     #[inline]
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), WireError> {
         let mut name = Self::root();
+        let end = name.read_here(message, at)?;
+        Ok((name, end))
+    }
+
+    /// As [`Self::read`], into this name, which must be the root; gives the offset behind it. After an
+    /// error it is no name.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    #[inline]
+    pub(super) fn read_here(&mut self, message: &[u8], at: usize) -> Result<usize, WireError> {
         let mut pos = at;
         let mut end = None;
         let mut lowest = at;
-        let mut len = 0usize;
         loop {
-            let &octet = message.get(pos).ok_or(WireError::UnexpectedEnd)?;
-            match octet {
-                0 => {
-                    name.wire[len] = 0;
-                    name.len = (len + 1) as u8;
-                    return Ok((name, end.unwrap_or(pos + 1)));
+            // Labels behind each other are copied as one.
+            let run = message.get(pos..).ok_or(WireError::UnexpectedEnd)?;
+            let start = self.len as usize - 1;
+            let mut size = 0;
+            let stop = loop {
+                let &octet = run.get(size).ok_or(WireError::UnexpectedEnd)?;
+                if !(1..=63).contains(&octet) {
+                    break octet;
                 }
-                1..=63 => {
-                    let size = octet as usize + 1;
-                    let label = message
-                        .get(pos..pos + size)
-                        .ok_or(WireError::UnexpectedEnd)?;
-                    // One octet stays free for the root label.
-                    if len + size >= MAX_NAME {
-                        return Err(WireError::NameTooLong);
-                    }
-                    name.offsets[name.labels as usize] = len as u8;
-                    name.labels += 1;
-                    let out = &mut name.wire[len..len + size];
-                    out.copy_from_slice(label);
-                    // Length octets are below 64 and so are not changed by this.
-                    out.make_ascii_lowercase();
-                    len += size;
-                    pos += size;
+                let next = size + octet as usize + 1;
+                if next > run.len() {
+                    return Err(WireError::UnexpectedEnd);
+                }
+                // One octet stays free for the root label.
+                if start + next >= MAX_NAME {
+                    return Err(WireError::NameTooLong);
+                }
+                self.offsets[self.labels as usize] = (start + size) as u8;
+                self.labels += 1;
+                size = next;
+            };
+            self.wire[start..start + size].copy_from_slice(&run[..size]);
+            // Length octets are below 64 and so are not changed by this, nor are the zeros behind.
+            for step in self.wire[..(start + size).next_multiple_of(STEP)].chunks_exact_mut(STEP) {
+                step.make_ascii_lowercase();
+            }
+            self.len = (start + size + 1) as u8;
+            pos += size;
+            match stop {
+                0 => {
+                    self.wire[start + size] = 0;
+                    return Ok(end.unwrap_or(pos + 1));
                 }
                 0xc0..=0xff => {
-                    let &low = message.get(pos + 1).ok_or(WireError::UnexpectedEnd)?;
+                    let &low = run.get(size + 1).ok_or(WireError::UnexpectedEnd)?;
                     end.get_or_insert(pos + 2);
-                    let target = usize::from(octet & 0x3f) << 8 | usize::from(low);
+                    let target = usize::from(stop & 0x3f) << 8 | usize::from(low);
                     if target >= lowest {
                         return Err(WireError::BadPointer);
                     }

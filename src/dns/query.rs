@@ -43,6 +43,37 @@ impl<'p> Query<'p> {
     /// What to do with the packet instead of answering it.
     #[inline]
     pub fn read(packet: &'p [u8]) -> Result<Self, Reject> {
+        let mut query = Self::unread(packet);
+        query.read_here()?;
+        Ok(query)
+    }
+
+    /// A query that [`Self::read_here`] is still to read. (With the name in it, it is long to copy:
+    /// this is for reading it where it is to stay.)
+    #[inline]
+    pub(crate) const fn unread(packet: &'p [u8]) -> Self {
+        Self {
+            packet,
+            header: Header {
+                id: 0,
+                bits: 0,
+                counts: [0; 4],
+            },
+            name: Name::root(),
+            qtype: RecordType(0),
+            qclass: Class(0),
+            question_end: 0,
+            edns: None,
+        }
+    }
+
+    /// As [`Self::read`], once. After an error it is no query.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    #[inline]
+    pub(crate) fn read_here(&mut self) -> Result<(), Reject> {
+        let packet = self.packet;
         let header = Header::read(packet).map_err(|_| Reject::Drop)?;
         if header.has(Header::QR) {
             return Err(Reject::Drop);
@@ -54,28 +85,23 @@ impl<'p> Query<'p> {
         if questions != 1 || answers > 1 || authorities > 1 || additionals > 2 {
             return Err(Reject::Reply(Rcode::FORMERR));
         }
-        let (name, end) = Name::read(packet, HEADER_LEN)?;
+        self.header = header;
+        let end = self.name.read_here(packet, HEADER_LEN)?;
         // A pointer could only lead into the header, which the reply does not repeat.
-        if end - HEADER_LEN != name.wire().len() {
+        if end - HEADER_LEN != self.name.wire().len() {
             return Err(WireError::BadPointer.into());
         }
         let fixed = packet
             .get(end..)
             .and_then(|rest| rest.first_chunk::<4>())
             .ok_or(WireError::UnexpectedEnd)?;
-        let mut query = Self {
-            packet,
-            header,
-            name,
-            qtype: RecordType(u16::from_be_bytes([fixed[0], fixed[1]])),
-            qclass: Class(u16::from_be_bytes([fixed[2], fixed[3]])),
-            question_end: end + 4,
-            edns: None,
-        };
+        self.qtype = RecordType(u16::from_be_bytes([fixed[0], fixed[1]]));
+        self.qclass = Class(u16::from_be_bytes([fixed[2], fixed[3]]));
+        self.question_end = end + 4;
         if answers + authorities + additionals > 0 {
-            query.read_records()?;
+            self.read_records()?;
         }
-        Ok(query)
+        Ok(())
     }
 
     fn read_records(&mut self) -> Result<(), WireError> {

@@ -129,7 +129,9 @@ impl Histogram {
     /// Counts an observation.
     #[inline]
     pub fn observe(&self, shard: Shard, value: u64) {
-        let bucket = self.buckets.partition_point(|&upper| upper < value);
+        // One after the other: most observations are in one of the first.
+        let bucket = self.buckets.iter().position(|&upper| value <= upper);
+        let bucket = bucket.unwrap_or(self.buckets.len());
         self.cells.add(shard, bucket, 1);
         self.cells.add(shard, self.buckets.len() + 1, value);
     }

@@ -9,6 +9,9 @@ use std::os::fd::{AsRawFd, RawFd};
 
 /// Longest packet that is received whole.
 const PACKET: usize = 4096;
+/// From one packet's place to the next: not a power of two, whose multiples share a few lines of the
+/// first cache.
+const SLOT: usize = PACKET + 64;
 /// Room for the replies of a batch; what does not fit any more is sent at once.
 const REPLIES: usize = 160 * 1024;
 
@@ -24,6 +27,8 @@ pub struct Batch {
     slices_in: Box<[iovec]>,
     headers_in: Box<[mmsghdr]>,
     received: usize,
+    /// How many of the headers the last call may have changed.
+    changed: usize,
     replies: Box<[u8]>,
     used: usize,
     names_out: Box<[sockaddr_storage]>,
@@ -48,12 +53,13 @@ impl Batch {
             )
         };
         let mut batch = Self {
-            packets: vec![0; slots * PACKET].into(),
+            packets: vec![0; slots * SLOT].into(),
             names: vec![name; slots].into(),
             controls: vec![Control([0; CONTROL]); slots].into(),
             slices_in: vec![slice; slots].into(),
             headers_in: vec![header; slots].into(),
             received: 0,
+            changed: slots,
             replies: vec![0; REPLIES].into(),
             used: 0,
             names_out: vec![name; slots].into(),
@@ -64,7 +70,7 @@ impl Batch {
         };
         for slot in 0..slots {
             batch.slices_in[slot] = iovec {
-                iov_base: batch.packets[slot * PACKET..].as_mut_ptr().cast(),
+                iov_base: batch.packets[slot * SLOT..].as_mut_ptr().cast(),
                 iov_len: PACKET,
             };
             let header = &mut batch.headers_in[slot].msg_hdr;
@@ -95,7 +101,7 @@ impl Batch {
 
     fn receive_with(&mut self, socket: &impl AsRawFd, flags: libc::c_int) -> io::Result<usize> {
         self.received = 0;
-        for header in &mut self.headers_in {
+        for header in &mut self.headers_in[..self.changed] {
             header.msg_hdr.msg_namelen = mem::size_of::<sockaddr_storage>() as socklen_t;
             header.msg_hdr.msg_controllen = CONTROL;
         }
@@ -109,6 +115,8 @@ impl Batch {
                 std::ptr::null_mut(),
             )
         };
+        // A call that failed may have come to the first.
+        self.changed = count.max(1) as usize;
         if count < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -124,7 +132,7 @@ impl Batch {
     pub fn packet(&self, slot: usize) -> &[u8] {
         assert!(slot < self.received);
         let len = (self.headers_in[slot].msg_len as usize).min(PACKET);
-        &self.packets[slot * PACKET..][..len]
+        &self.packets[slot * SLOT..][..len]
     }
 
     /// Where packet `slot` of the last batch came from; `None` if the kernel did not say.

@@ -12,6 +12,8 @@ use std::sync::{Arc, OnceLock, Weak};
 pub struct Chain {
     block: Block,
     plugins: Box<[Arc<dyn Plugin>]>,
+    /// For each position the first one from there on whose plugin is to be asked.
+    asked: Box<[usize]>,
     resolver: OnceLock<Weak<dyn Resolve>>,
 }
 
@@ -40,9 +42,16 @@ pub struct Pending {
 impl Chain {
     /// A chain of these plugins.
     pub fn new(block: Block, plugins: Vec<Arc<dyn Plugin>>) -> Self {
+        let mut asked: Box<[usize]> = (0..=plugins.len()).collect();
+        for (position, plugin) in plugins.iter().enumerate().rev() {
+            if plugin.only_looks_back() {
+                asked[position] = asked[position + 1];
+            }
+        }
         Self {
             block,
             plugins: plugins.into(),
+            asked,
             resolver: OnceLock::new(),
         }
     }
@@ -98,6 +107,10 @@ impl Chain {
         let before = cx.position;
         let mut position = from;
         let mut outcome = loop {
+            // An explanation shows the others as well.
+            if cx.trace.is_none() {
+                position = self.asked.get(position).map_or(position, |&asked| asked);
+            }
             let Some(plugin) = self.plugins.get(position) else {
                 let outcome = self.no_next();
                 if let Some(trace) = cx.trace {
@@ -136,14 +149,17 @@ impl Chain {
         outcome: &mut Outcome,
     ) {
         for position in passed.rev() {
-            if let Some(plugin) = self.plugins.get(position) {
-                cx.position = position;
-                let before = cx.trace.map(|_| Before::of(reply, outcome));
+            let Some(plugin) = self.plugins.get(position) else {
+                continue;
+            };
+            cx.position = position;
+            let Some(trace) = cx.trace else {
                 plugin.answered(cx, reply, outcome);
-                if let (Some(trace), Some(before)) = (cx.trace, before) {
-                    trace.way_out(cx, &before, reply, outcome);
-                }
-            }
+                continue;
+            };
+            let before = Before::of(reply, outcome);
+            plugin.answered(cx, reply, outcome);
+            trace.way_out(cx, &before, reply, outcome);
         }
     }
 

@@ -41,7 +41,16 @@ pub trait Plugin: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// A query on its way in.
-    fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step;
+    fn query(&self, cx: &mut Context<'_>, reply: &mut Reply) -> Step {
+        let _ = (cx, reply);
+        Step::Next
+    }
+
+    /// Whether [`Self::query`] does nothing: only the outcome matters to the plugin, and it need not be
+    /// asked before.
+    fn only_looks_back(&self) -> bool {
+        false
+    }
 
     /// The outcome on its way out. Called exactly once for each query that this plugin passed on
     /// with [`Step::Next`].

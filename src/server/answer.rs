@@ -62,14 +62,15 @@ fn failed(routes: &Routes, received: &Received<'_>, reply: &mut Reply, panic: &P
 
 #[inline]
 fn try_answer(routes: &Routes, received: Received<'_>, reply: &mut Reply) -> Answered {
-    let query = match Query::read(received.packet) {
-        Ok(query) => query,
+    let mut query = Query::unread(received.packet);
+    match query.read_here() {
+        Ok(()) => {}
         Err(Reject::Drop) => return Answered::Nothing,
         Err(Reject::Reply(rcode)) => {
             reply.reject(received.packet, rcode);
             return Answered::Reply;
         }
-    };
+    }
     reply.start(&query);
     if query.edns().is_some_and(|edns| edns.version != 0) {
         reply.set_rcode(Rcode::BADVERS);

@@ -6,14 +6,16 @@ use crate::metrics::{Counter, QueryMetrics};
 use crate::plugin::chain::Resolve;
 use crate::plugin::{Answer, Chain, Flow, Outcome, OwnedContext};
 use foldhash::fast::RandomState;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The server blocks of one listening address.
 pub struct Routes {
     zones: HashMap<Box<[u8]>, Arc<Chain>, RandomState>,
-    /// Bit n is set if a zone of n labels is there: only those suffixes are looked up.
-    depths: u128,
+    /// How many labels the zones have, each number once, the largest first: only those suffixes are
+    /// looked up. Without the root, which holds every name.
+    depths: Box<[u8]>,
+    root: Option<Arc<Chain>>,
     any_class: bool,
     /// What is refused before any plugin sees it: zone label `dropped` (SC-39).
     pub(super) refused: QueryMetrics,
@@ -26,19 +28,22 @@ impl Routes {
     /// Routes to `chains`, each with the zones that it serves here; a zone that two of them serve
     /// goes to the first.
     pub fn new(chains: &[Served], refused: QueryMetrics, panics: Counter) -> Self {
-        let mut zones = HashMap::default();
-        let mut depths = 0;
+        let mut zones = HashMap::<Box<[u8]>, _, _>::default();
+        let mut depths = BTreeSet::new();
         for (chain, served) in chains {
             for zone in served {
-                depths |= 1u128 << zone.label_count();
+                // A name has at most 127 labels.
+                depths.insert(zone.label_count() as u8);
                 zones
                     .entry(zone.wire().into())
                     .or_insert_with(|| Arc::clone(chain));
             }
         }
+        depths.remove(&0);
         Self {
+            root: zones.get(Name::root().wire()).map(Arc::clone),
             zones,
-            depths,
+            depths: depths.into_iter().rev().collect(),
             any_class: chains.iter().any(|(chain, _)| chain.block().any_class),
             refused,
             panics,
@@ -60,11 +65,10 @@ impl Routes {
         }
         let labels = name.label_count();
         let mut found = None;
-        for skipped in 0..=labels {
-            let depth = labels - skipped;
-            if self.depths & 1u128 << depth == 0 || depth == 0 && found.is_some() {
+        for &depth in &self.depths {
+            let Some(skipped) = labels.checked_sub(depth.into()) else {
                 continue;
-            }
+            };
             if let Some(chain) = self.zones.get(name.suffix(skipped)) {
                 found = Some(chain);
                 if qtype != RecordType::DS {
@@ -72,6 +76,7 @@ impl Routes {
                 }
             }
         }
+        let found = found.or(self.root.as_ref());
         // A block without plugins refuses (SC-36).
         found.filter(|chain| !chain.plugins().is_empty())
     }

@@ -276,10 +276,9 @@ impl Reply {
             Owner::Wire(wire) => out.octets(wire),
         }
         let fixed = out.offset();
-        out.u16(rtype.0);
-        out.u16(class.0);
-        out.u32(ttl);
-        out.u16(0);
+        let ([t, y], [c, l]) = (rtype.0.to_be_bytes(), class.0.to_be_bytes());
+        let [a, b, d, e] = ttl.to_be_bytes();
+        out.array([t, y, c, l, a, b, d, e, 0, 0]);
         rdata(&mut out);
         // What does not fit was not written: there may be less than the fixed part.
         let len = self.buf.len().saturating_sub(fixed + 10);

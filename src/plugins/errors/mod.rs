@@ -5,7 +5,7 @@ mod consolidate;
 use super::common;
 use crate::corefile::{Error, Line, value};
 use crate::dns::Reply;
-use crate::plugin::{Context, Hooks, Outcome, Plugin, Setup, Step};
+use crate::plugin::{Context, Hooks, Outcome, Plugin, Setup};
 use consolidate::{Level, Pattern};
 use std::fmt;
 use std::net::SocketAddr;
@@ -86,8 +86,8 @@ impl Plugin for Errors {
         "errors"
     }
 
-    fn query(&self, _: &mut Context<'_>, _: &mut Reply) -> Step {
-        Step::Next
+    fn only_looks_back(&self) -> bool {
+        true
     }
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {

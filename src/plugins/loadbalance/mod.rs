@@ -7,7 +7,7 @@ mod weighted;
 
 use crate::corefile::{Error, Token};
 use crate::dns::{Rcode, RecordType, Reply};
-use crate::plugin::{Context, Outcome, Plugin, Setup, Step};
+use crate::plugin::{Context, Outcome, Plugin, Setup};
 use ipnet::IpNet;
 use order::{Order, Policy};
 
@@ -68,8 +68,8 @@ impl Plugin for LoadBalance {
         "loadbalance"
     }
 
-    fn query(&self, _: &mut Context<'_>, _: &mut Reply) -> Step {
-        Step::Next
+    fn only_looks_back(&self) -> bool {
+        true
     }
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {

@@ -5,7 +5,7 @@ mod format;
 
 use crate::corefile::{Directive, Error, Token};
 use crate::dns::{Reply, Zone};
-use crate::plugin::{Context, Outcome, Plugin, Setup, Step};
+use crate::plugin::{Context, Outcome, Plugin, Setup};
 use class::Classes;
 use format::{Format, Line};
 use std::sync::Arc;
@@ -84,8 +84,8 @@ impl Plugin for Log {
         "log"
     }
 
-    fn query(&self, _: &mut Context<'_>, _: &mut Reply) -> Step {
-        Step::Next
+    fn only_looks_back(&self) -> bool {
+        true
     }
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {

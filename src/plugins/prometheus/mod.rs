@@ -7,7 +7,7 @@ use crate::corefile::Error;
 use crate::dns::{Rcode, Reply};
 use crate::metrics::{Format, Observed, QueryMetrics, exposition};
 use crate::plugin::admin::{Endpoint, Response};
-use crate::plugin::{Chain, Context, Hooks, Outcome, Plugin, Process, Setup, Step, Transport};
+use crate::plugin::{Chain, Context, Hooks, Outcome, Plugin, Process, Setup, Transport};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// The address where CoreDNS serves its metrics if none is given.
@@ -130,8 +130,8 @@ impl Plugin for Prometheus {
         "prometheus"
     }
 
-    fn query(&self, _: &mut Context<'_>, _: &mut Reply) -> Step {
-        Step::Next
+    fn only_looks_back(&self) -> bool {
+        true
     }
 
     fn answered(&self, cx: &mut Context<'_>, reply: &mut Reply, outcome: &mut Outcome) {

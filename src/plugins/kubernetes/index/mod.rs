@@ -29,6 +29,7 @@ use super::object::{Key, Kind, Object, Pod};
 use compact_str::CompactString;
 use pods::Pods;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use table::Table;
@@ -39,7 +40,7 @@ const SHARDS: usize = 1024;
 
 /// The cluster as it is known.
 pub struct Index {
-    services: Table<Arc<Entry>>,
+    services: Table<Named>,
     /// Address → the services that it leads to, in the order of their names.
     addresses: Table<Arc<Key>>,
     pods: Pods,
@@ -53,6 +54,32 @@ pub struct Index {
     changes: tokio::sync::watch::Sender<u64>,
     programming: OnceLock<Programming>,
     externals: external::Externals,
+}
+
+/// An entry, with its key beside it: a look-up that compares the one has the other on its way from
+/// memory meanwhile.
+#[derive(Clone)]
+struct Named {
+    key: Arc<Key>,
+    entry: Arc<Entry>,
+}
+
+impl From<Entry> for Named {
+    fn from(entry: Entry) -> Self {
+        Self {
+            key: Arc::clone(&entry.key),
+            entry: Arc::new(entry),
+        }
+    }
+}
+
+impl Deref for Named {
+    type Target = Arc<Entry>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<Entry> {
+        &self.entry
+    }
 }
 
 /// A namespace.

@@ -5,7 +5,7 @@ use super::build::{Common, Packed};
 use super::entry::{Entry, Service};
 use super::lists::Lists;
 use super::pods::{Change, PodAt, PodNames};
-use super::{Index, Namespace};
+use super::{Index, Named, Namespace};
 use compact_str::CompactString;
 use hashbrown::HashTable;
 use std::net::IpAddr;
@@ -57,7 +57,7 @@ impl Index {
     }
 
     fn entry(&self, key: &Key) -> Option<Arc<Entry>> {
-        let is = |entry: &Arc<Entry>| (*entry.key == *key).then(|| Arc::clone(entry));
+        let is = |known: &Named| (*known.key == *key).then(|| Arc::clone(&known.entry));
         self.services.find(self.hash_of(key), is)
     }
 
@@ -71,7 +71,7 @@ impl Index {
         };
         let before = old.map(addresses).unwrap_or_default();
         let after = addresses(&new);
-        let new = (!new.is_empty()).then(|| Arc::new(new));
+        let new = (!new.is_empty()).then(|| Named::from(new));
         self.services.edit(self.hash_of(&key), |rows| {
             rows.retain(|entry| entry.key != key);
             rows.extend(new);

@@ -52,7 +52,9 @@ impl Source<'_> {
                 // On the stack: nothing is allocated to follow it.
                 let mut alias = None;
                 let found = self.entry(service, |entry| {
-                    alias = entry.alias.as_deref().cloned();
+                    if let Some(target) = entry.alias.as_deref() {
+                        alias = Some(target.clone());
+                    }
                     self.of_entry(entry, service, way, reply)
                 });
                 match alias {

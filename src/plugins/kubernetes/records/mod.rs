@@ -11,7 +11,7 @@ use super::config::{Answers, Pods};
 use super::index::{Entry, Index};
 use super::parse::{Dialect, Subject, pod_address};
 use crate::dns::reply::Rdata;
-use crate::dns::{Name, Owner, RecordType, Reply, Section, Zone};
+use crate::dns::{Class, Name, Owner, RecordType, Reply, Section, Zone};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -154,8 +154,14 @@ impl Source<'_> {
     ) -> bool {
         let ttl = self.answers.ttl;
         match ip {
-            IpAddr::V4(ip) => reply.push(section, owner, RecordType::A, ttl, &ip.octets()),
-            IpAddr::V6(ip) => reply.push(section, owner, RecordType::AAAA, ttl, &ip.octets()),
+            IpAddr::V4(ip) => {
+                let a = (RecordType::A, Class::IN);
+                reply.push_with(section, owner, a, ttl, |out| out.array(ip.octets()))
+            }
+            IpAddr::V6(ip) => {
+                let aaaa = (RecordType::AAAA, Class::IN);
+                reply.push_with(section, owner, aaaa, ttl, |out| out.array(ip.octets()))
+            }
         }
     }
 }
