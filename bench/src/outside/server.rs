@@ -4,6 +4,7 @@ use crate::scale::contender::{Contender, free_ports};
 use crate::scale::process::{Memory, Process};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A server that runs and is ready.
@@ -14,10 +15,14 @@ pub struct Running {
     _folder: tempfile::TempDir,
 }
 
-/// The CPU of the server, where there are two.
-pub fn cpu() -> Option<u32> {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    (count > 1).then_some(0)
+/// The CPU of the server, where there are two. As it was at the first call: this process itself has
+/// only one later ([`keep_off`]).
+fn cpu() -> Option<u32> {
+    static CPU: OnceLock<Option<u32>> = OnceLock::new();
+    *CPU.get_or_init(|| {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        (count > 1).then_some(0)
+    })
 }
 
 /// Keeps this process, and the threads that it starts from now on, off the server's CPU.
