@@ -20,6 +20,10 @@ fn main() -> ExitCode {
         return echo::serve(args.nth(1).as_deref());
     }
     let command = std::env::args().nth(1).unwrap_or_default();
+    if command == outside::server::AWAKE {
+        outside::server::stay_awake();
+        return ExitCode::SUCCESS;
+    }
     let instructions = instructions::run(&command, std::env::args().skip(2));
     let other = instructions
         .or_else(|| scale::run(&command, std::env::args().skip(2)))

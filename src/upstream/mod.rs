@@ -291,9 +291,13 @@ impl Upstream {
         flips.apply(query);
         let mut asked = pool.exchange(query, true, timeout, reused).await;
         flips.apply(query);
-        if let Ok(reply) = &mut asked {
-            flips.restore(reply);
-            pools.spelling.kept();
+        match &mut asked {
+            Ok(reply) => {
+                flips.restore(reply);
+                pools.spelling.kept();
+            }
+            Err(ExchangeError::Bare { reply, .. }) => flips.restore(reply),
+            Err(_) => {}
         }
         asked
     }

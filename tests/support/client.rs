@@ -6,6 +6,7 @@ use portolan::dns::{Class, Name, RecordType};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How long a reply may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,9 +60,17 @@ pub fn exchange_udp_from(
     socket.set_read_timeout(Some(wait)).unwrap();
     socket.send(packet).unwrap();
     let mut buffer = vec![0; 65_535];
-    let len = socket.recv(&mut buffer).ok()?;
+    let len = blocking(|| socket.recv(&mut buffer)).ok()?;
     buffer.truncate(len);
     Some(buffer)
+}
+
+/// Waits so that the tasks of the test's runtime, upstreams for one, go on meanwhile.
+fn blocking<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
+    }
 }
 
 /// Asks over UDP.
@@ -104,9 +113,9 @@ impl Tcp {
 
     pub fn receive(&mut self) -> Message {
         let mut len = [0; 2];
-        self.0.read_exact(&mut len).unwrap();
+        blocking(|| self.0.read_exact(&mut len)).unwrap();
         let mut reply = vec![0; usize::from(u16::from_be_bytes(len))];
-        self.0.read_exact(&mut reply).unwrap();
+        blocking(|| self.0.read_exact(&mut reply)).unwrap();
         Message::from_bytes(&reply).unwrap()
     }
 

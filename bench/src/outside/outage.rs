@@ -1,6 +1,6 @@
 //! `outage`: every upstream is silent for a time, and more is asked of them than ever.
 
-use super::server::{Running, keep_off};
+use super::server::{Awake, Running, keep_off};
 use super::source::{Manner, State, start};
 use super::stream::{PHASES, Stream, Tally};
 use super::{mib, verdict};
@@ -67,6 +67,7 @@ pub fn run(args: &mut Args) -> Result<(), String> {
     };
     args.finish()?;
     keep_off();
+    let _awake = Awake::keep()?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let data = cluster::write(folder.path(), plan.services)?;
     let mut wrong = Vec::new();

@@ -5,7 +5,7 @@ use crate::scale::process::{Memory, Process};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A server that runs and is ready.
 pub struct Running {
@@ -32,6 +32,41 @@ pub fn keep_off() {
         set.set(1);
         // Without it the figures are only less steady.
         let _ = rustix::thread::sched_setaffinity(None, &set);
+    }
+}
+
+/// Processes of the class SCHED_IDLE, which everything else goes before, that keep both CPUs from
+/// sleeping: on a virtual machine waking one may take milliseconds, and is no affair of the server's.
+/// Where there is no `chrt`, they sleep.
+pub struct Awake {
+    _processes: Vec<Process>,
+}
+
+impl Awake {
+    /// Keeps them awake until this is dropped.
+    pub fn keep() -> Result<Self, String> {
+        let bench = std::env::current_exe().map_err(|error| error.to_string())?;
+        let words = ["chrt", "-i", "0", &bench.display().to_string(), AWAKE].map(str::to_owned);
+        let cpus = cpu().into_iter().flat_map(|cpu| [cpu, cpu + 1]);
+        let processes = cpus.map(|cpu| Process::start("awake", &words, Some(cpu)));
+        Ok(Self {
+            _processes: processes.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// What the bench is started with to do nothing.
+pub const AWAKE: &str = "--awake";
+
+/// Spins until whoever started it is gone.
+pub fn stay_awake() {
+    use std::os::unix::process::parent_id;
+    let parent = parent_id();
+    while parent_id() == parent {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(10) {
+            std::hint::spin_loop();
+        }
     }
 }
 

@@ -17,7 +17,11 @@ pub(super) struct Table<T> {
 }
 
 /// Rows sorted by hash.
-type Shard<T> = ArcSwap<Box<[Row<T>]>>;
+type Shard<T> = ArcSwap<Rows<T>>;
+
+/// As many rows as most shards have in a cluster of a thousand services lie inline: one trip to memory
+/// less.
+type Rows<T> = SmallVec<[Row<T>; 2]>;
 
 #[derive(Clone)]
 struct Row<T> {
@@ -35,7 +39,7 @@ const fn scale(hash: u64, parts: usize) -> (usize, u64) {
 impl<T: Clone> Table<T> {
     /// An empty table of `shards` shards, with a random seed.
     pub(super) fn new(shards: usize) -> Self {
-        let empty: Arc<Box<[Row<T>]>> = Arc::default();
+        let empty: Arc<Rows<T>> = Arc::default();
         Self {
             shards: (0..shards)
                 .map(|_| ArcSwap::new(Arc::clone(&empty)))
@@ -96,11 +100,11 @@ impl<T: Clone> Table<T> {
         let last = first + values.len();
         change(&mut values);
         // Exactly as long as it has to be: shards are many, and live long.
-        let mut new = Vec::with_capacity(rows.len() - (last - first) + values.len());
-        new.extend_from_slice(&rows[..first]);
+        let mut new = Rows::with_capacity(rows.len() - (last - first) + values.len());
+        new.extend(rows[..first].iter().cloned());
         new.extend(values.into_iter().map(|value| Row { hash, value }));
-        new.extend_from_slice(&rows[last..]);
-        shard.store(Arc::new(new.into()));
+        new.extend(rows[last..].iter().cloned());
+        shard.store(Arc::new(new));
     }
 
     /// All values, shard by shard.
@@ -112,7 +116,11 @@ impl<T: Clone> Table<T> {
 
     /// Octets of the shards themselves; what values refer to is not counted.
     pub(super) fn bytes(&self) -> usize {
-        let rows = |shard: &Shard<T>| shard.load().len() * size_of::<Row<T>>() + 48;
-        self.shards.iter().map(rows).sum()
+        let bytes = |shard: &Shard<T>| {
+            let rows = shard.load();
+            let spilled = if rows.spilled() { rows.capacity() } else { 0 };
+            size_of::<Shard<T>>() + 16 + size_of::<Rows<T>>() + spilled * size_of::<Row<T>>()
+        };
+        self.shards.iter().map(bytes).sum()
     }
 }
