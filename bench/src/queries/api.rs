@@ -55,6 +55,9 @@ async fn client(kubeconfig: &str) -> Result<Client, String> {
 }
 
 async fn post(client: Client, path: &str, object: String) -> Result<(), String> {
+    let name = serde_json::from_str(&object)
+        .map(|object: serde_json::Value| object["metadata"]["name"].as_str().map(str::to_owned));
+    let name = name.ok().flatten().unwrap_or_default();
     let request = Request::post(path)
         .header("Content-Type", "application/json")
         .body(object.into_bytes())
@@ -62,7 +65,21 @@ async fn post(client: Client, path: &str, object: String) -> Result<(), String> 
     match client.request_text(request).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        // Of a service that is there already, the address is looked at first.
+        Err(kube::Error::Api(status))
+            if status.code == 422 && is_there(&client, path, &name).await =>
+        {
+            Ok(())
+        }
         Err(error) => Err(format!("{path}: {error}")),
+    }
+}
+
+async fn is_there(client: &Client, path: &str, name: &str) -> bool {
+    let request = Request::get(format!("{path}/{name}")).body(Vec::new());
+    match request {
+        Ok(request) => client.request_text(request).await.is_ok(),
+        Err(_) => false,
     }
 }
 
