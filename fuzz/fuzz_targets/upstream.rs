@@ -42,12 +42,18 @@ fuzz_target!(|data: &[u8]| {
 
     let verdict = judge(id, query.question(), &message);
     assert_eq!(verdict, expected(id, query.question(), &message));
+    let mut completed = None;
     match flight.arrive(&message) {
         Arrival::Reply(()) => {
             let same = verdict == Verdict::Reply || (!exact && verdict == Verdict::OtherCase);
             assert!(same, "{verdict:?}");
         }
         Arrival::OtherCase(()) => assert_eq!((verdict, exact), (Verdict::OtherCase, true)),
+        Arrival::BareError((), whole) => {
+            assert_eq!(verdict, Verdict::BareError);
+            assert_eq!(judge(id, query.question(), &whole), Verdict::Reply);
+            completed = Some(whole);
+        }
         Arrival::OtherQuestion => {
             assert_eq!(verdict, Verdict::OtherQuestion);
             assert_eq!(flight.len(), 1, "another question takes nobody's place");
@@ -61,7 +67,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     assert_eq!(flight.arrive(&message), Arrival::Late, "answered once");
-    if let Some(message) = cleaned(&message) {
+    if let Some(message) = cleaned(completed.as_deref().unwrap_or(&message)) {
         give(&query, &message, usize::from(*limit));
     }
 });
@@ -93,6 +99,10 @@ fn expected(id: u16, question: &[u8], message: &[u8]) -> Verdict {
     };
     if header.id != id {
         return Verdict::Stray;
+    }
+    let failed = [1, 2, 4, 5].contains(&header.rcode().0);
+    if header.has(Header::QR) && failed && message[4..HEADER] == [0; 8] {
+        return Verdict::BareError;
     }
     let behind = message.get(HEADER..HEADER + question.len());
     let name = question.len() - 4;
